@@ -150,7 +150,9 @@ def summary_table(runs: Mapping[str, Path]) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in fitted)
 
 
-def _draw(axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], ...]], label: str, colour: str) -> None:
+def _draw(
+    axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, colour: str
+) -> None:
     names = _eval_names(curves) if name == "eval" else [name] * (name in curves)
     for style, found in zip(("-o", "--s", ":^", "-.d") * len(names), names, strict=False):
         which = _set_name(found) if name == "eval" else ""
@@ -170,15 +172,18 @@ def _legend(axes: Any) -> None:
             text.set_parse_math(False)
 
 
-def _eval_names(curves: Mapping[str, object]) -> list[str]:
-    """Return the main figure of each evaluation set: its accuracy, or else the first one written.
+def _eval_names(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> list[str]:
+    """Return the main figure of each evaluation set: its accuracy, or else the one written longest.
 
-    :meth:`~sphereface.evaluation.result.Result.scalars` begins with it.
+    Of several it is the first: :meth:`~sphereface.evaluation.result.Result.scalars` begins with it.
     """
     main: dict[str, str] = {}
-    for name in curves:
+    for name, (seen, _) in curves.items():
         of_set, _, tag = name.rpartition("/")
-        if name.startswith("eval/") and tag != "changed" and (tag == "accuracy" or of_set not in main):
+        if not name.startswith("eval/") or tag == "changed" or "/accuracy_" in of_set:  # of a group such as a/b
+            continue
+        best = main.setdefault(of_set, name)
+        if tag == "accuracy" or (not best.endswith("/accuracy") and seen[-1] > curves[best][0][-1]):
             main[of_set] = name
     return list(main.values())
 

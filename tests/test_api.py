@@ -61,9 +61,11 @@ def test_what_the_caller_set_for_torch_changes_nothing(checkpoint, crops, aligne
     wanted = aligned.embed_crops(crops)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         np.testing.assert_array_equal(aligned.embed_crops(crops), wanted)
-    torch.set_default_dtype(torch.float64)
     try:
-        np.testing.assert_array_equal(FaceEmbedder(checkpoint, align=False, device="cpu").embed_crops(crops), wanted)
+        for dtype in (torch.float64, torch.bfloat16):
+            torch.set_default_dtype(dtype)
+            own = FaceEmbedder(checkpoint, align=False, device="cpu")
+            np.testing.assert_array_equal(own.embed_crops(crops), wanted)
     finally:
         torch.set_default_dtype(torch.float32)
 

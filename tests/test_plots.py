@@ -45,8 +45,14 @@ def test_a_set_without_accuracy_is_shown_by_its_main_figure(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     _, *rows = summary_table({"x": tmp_path}).splitlines()
     assert [row.split()[4:] for row in rows] == [["id", "rank", "1", "25.00%", "25.00%"], ["a/b", "75.00%", "75.00%"]]
-    titles = [axes.get_title() for axes in learning_figure({"x": tmp_path}).axes]
-    assert titles[:2] == ["id rank 1", "a/b"]
+    lines[0] |= {"eval/all/auc": 0.9, "eval/g/accuracy_A/x": 0.3}  # the main figure was not defined yet
+    lines[1] |= {"eval/all/tar_at_far_0.1": 0.2, "eval/g/mean_accuracy_of_groups": 0.4, "eval/g/accuracy_A/x": 0.3}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = {" ".join(row.split()[4:]) for row in summary_table({"x": tmp_path}).splitlines()[1:]}
+    assert {"all tar at far 0.1 20.00% 20.00%", "g mean accuracy of groups 40.00% 40.00%"} < shown
+    assert len(shown) == 4
+    titles = {axes.get_title() for axes in learning_figure({"x": tmp_path}).axes}
+    assert {"id rank 1", "a/b", "all tar at far 0.1"} < titles
 
 
 def test_figure_draws_every_run_in_every_panel_that_it_has(run):

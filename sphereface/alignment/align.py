@@ -6,7 +6,7 @@ whole crops and never mixes in crops of other settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..data.images import IMAGE_SUFFIXES
 from ..data.walking import Walked, walk_images
 from ..errors import UserError, shown_key
-from .crop import Cropper, CropSpec, Finder, Task, crop_name
+from .crop import Cropper, CropSpec, Finder, Task, crop_name, crop_names
 from .crop_folder import check_destination, check_folders, check_source, sample_of, writer_lock
 from .earlier_report import earlier_run
 from .found_landmarks import FoundLandmarks
@@ -88,8 +88,7 @@ def align_folder(
     report.source, report.sample = str(source.resolve()), sample_of(source, walked.names)
     with writer_lock(destination):
         report.warnings += check_destination(destination, report.settings, walked.names)
-        without_crop = earlier.without_crop if (earlier := earlier_run(destination)) else frozenset[str]()
-        work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre, without_crop)
+        work = Cropper(source, destination, spec, landmarks.finder, landmarks.centre)
         check_source(work, walked.names)
         _align_all(work, walked.names, landmarks, report, workers=workers, progress=progress)
     if not report.crops:
@@ -109,16 +108,19 @@ def _align_all(
     """Make all crops; write the report, and the landmarks of a detector, beside them."""
     folder = work.destination
     finds = landmarks.finder is not None
+    earlier = earlier_run(folder)
+    without_crop = crop_names(earlier.without_crop if earlier else ())
     keeper = FoundLandmarks(folder, work.is_current, names, work.source) if finds else None
     with closing(keeper) if keeper else nullcontext() as found:
         known, edited = (found.known, {**found.edited, **found.missing}) if found else ({}, {})
-        tasks, failures = match(names, landmarks, known, edited)
+        made = found.made.__contains__ if found else lambda crop: crop not in without_crop
+        tasks, failures = match(names, landmarks, known, edited, made)
         for failure in failures:
             report.add(failure)
         if found:
             report.corrected = found.stamps
             report.warnings += found.warnings()
-        report.without_crop = work.without_crop
+        report.without_crop = without_crop
         report.save(folder, finished=False)  # so that the next run knows the settings if this one is killed
         chunk = DETECTION_CHUNK if found else CHUNK
         with tqdm(total=len(tasks), unit="image", disable=not progress) as bar:
@@ -131,8 +133,8 @@ def _align_all(
         report.save(folder, finished=False)
         report.warnings += found.write_landmarks()
         report.corrected = corrected
-    kept = report.earlier_crops.get(Earlier.NOT_BY_ALIGN, [])
-    report.without_crop = work.without_crop.difference(names).union(kept)  # an image may return
+    absent = without_crop - crop_names(task.name for task in tasks)  # an image may return
+    report.without_crop = absent | crop_names(report.earlier_crops.get(Earlier.NOT_KNOWN, []))
     report.save(folder, finished=True)
     if found:
         found.forget()
@@ -165,7 +167,11 @@ def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> l
 
 
 def match(
-    names: Sequence[str], landmarks: Landmarks, found: Mapping[str, Points], edited: Mapping[str, Points]
+    names: Sequence[str],
+    landmarks: Landmarks,
+    found: Mapping[str, Points],
+    edited: Mapping[str, Points],
+    made: Callable[[str], bool] = lambda _: True,
 ) -> tuple[list[Task], list[Outcome]]:
     """Pair images with their landmarks.
 
@@ -174,6 +180,7 @@ def match(
         landmarks: where the landmarks come from.
         found: landmarks that a detector found in earlier runs.
         edited: landmarks that somebody corrected since.
+        made: name of a crop → whether an earlier run made the file at its place.
 
     Returns:
         The images that can be tried, in order, and the failures that are already known: no
@@ -196,7 +203,7 @@ def match(
             failures.append(Outcome(name, Status.NAME_TAKEN, f"another image became {crop}"))
         else:
             taken.add(crop)
-            tasks.append(Task(name, points, other.get(name), name in edited))
+            tasks.append(Task(name, points, other.get(name), name in edited, made(crop)))
     present = set(names)
     missing = [name for name in given if name not in present]
     likely = likely_images(missing, names)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -95,12 +95,14 @@ class Task:
         other_points: landmarks to use if there are none, none can be found, or they determine no
             crop.
         again: make the crop again, since somebody corrected its landmarks.
+        made: an earlier run made the crop; a file of somebody else is never deleted.
     """
 
     name: str
     points: Points | None
     other_points: Points | None = None
     again: bool = False
+    made: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,6 @@ class Cropper:
         spec: what the crops look like.
         finder: finds the face of images without landmarks.
         centre: crop the centre of an image if nothing else works.
-        without_crop: images that had no crop by ``align``: a file at its place is never deleted.
     """
 
     source: Path
@@ -121,7 +122,6 @@ class Cropper:
     spec: CropSpec
     finder: Finder | None = None
     centre: bool = False
-    without_crop: frozenset[str] = frozenset()
 
     def __call__(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Align a chunk of images in this process."""
@@ -148,7 +148,7 @@ class Cropper:
         except (BadImage, cv2.error) as error:  # some OpenCV versions cannot warp images over 32,767 pixels wide
             outcome, crop = Outcome(task.name, Status.UNREADABLE, str(error)), None
         if crop is None:
-            return self._without_crop(outcome, path)
+            return _without_crop(outcome, path, task.made or self.is_current(task.name))
         data = _encode(crop, self.spec.quality)
         if _is_other_file(path, data):
             outcome = replace(outcome, earlier=Earlier.REPLACED)
@@ -166,18 +166,6 @@ class Cropper:
             return same_time and photograph.stat().st_ctime_ns <= crop.st_ctime_ns
         except OSError:
             return False
-
-    def _without_crop(self, outcome: Outcome, path: Path) -> Outcome:
-        """Delete the crop of an image that gives none now, if ``align`` made it."""
-        with explained(path):
-            if not path.is_file():
-                return outcome
-            if outcome.name in self.without_crop:
-                return replace(outcome, earlier=Earlier.NOT_BY_ALIGN)
-            if outcome.status is Status.UNREADABLE:  # perhaps only half of it is there for the moment
-                return replace(outcome, earlier=Earlier.IMAGE_UNREADABLE)
-            path.unlink()
-            return replace(outcome, earlier=Earlier.DELETED)
 
     def _align(self, image: Image, task: Task) -> tuple[Outcome, Image | None]:
         try:
@@ -225,6 +213,11 @@ def crop_name(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(".jpg"))
 
 
+def crop_names(names: Iterable[str]) -> set[str]:
+    """Return the names of images' crops; names that are no file's, as an empty one, have none."""
+    return {crop_name(name) for name in names if PurePosixPath(name).name}
+
+
 def centre_points(height: int, width: int, spec: CropSpec) -> Points:
     """Return landmarks whose crop is the largest centred rectangle of the crop's shape.
 
@@ -235,6 +228,19 @@ def centre_points(height: int, width: int, spec: CropSpec) -> Points:
     scale = min(height / crop_height, width / crop_width)  # image pixels per crop pixel
     from_middle = spec.landmarks - [(crop_width - 1) / 2, (crop_height - 1) / 2]
     return np.asarray(np.round(from_middle * scale + [(width - 1) / 2, (height - 1) / 2], 2))
+
+
+def _without_crop(outcome: Outcome, path: Path, made: bool) -> Outcome:
+    """Delete the crop of an image that gives none now, if ``align`` made it."""
+    with explained(path):
+        if not path.is_file():
+            return outcome
+        if not made:
+            return replace(outcome, earlier=Earlier.NOT_KNOWN)
+        if outcome.status is Status.UNREADABLE:  # perhaps only half of it is there for the moment
+            return replace(outcome, earlier=Earlier.IMAGE_UNREADABLE)
+        path.unlink()
+        return replace(outcome, earlier=Earlier.DELETED)
 
 
 def _encode(crop: Image, quality: int) -> bytes:

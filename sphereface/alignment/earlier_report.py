@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..errors import UserError, printable
 from ..files import read_plain
-from .report import REPORT_NAME, Settings, Status
+from .report import REPORT_NAME, Earlier, Settings, Status
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,9 @@ class EarlierRun:
         source: folder of the images; empty in a report of an earlier version.
         sample: some of its images, with the SHA-256 of each.
         finished: whether the run came to its end.
-        without_crop: images to which ``align`` gave no crop, or whose crop it deleted.
+        without_crop: images, or their crops, to which ``align`` gave no crop, or whose crop it
+            deleted.
+        unreadable: images that could not be read, whose crop by ``align`` was kept.
     """
 
     settings: Settings
@@ -46,6 +48,7 @@ class EarlierRun:
     sample: Mapping[str, str]
     finished: bool
     without_crop: frozenset[str]
+    unreadable: frozenset[str]
 
 
 def earlier_run(folder: Path) -> EarlierRun | None:
@@ -61,7 +64,9 @@ def earlier_run(folder: Path) -> EarlierRun | None:
         report = _checked(json.loads(read_plain(path)), dict, "a mapping")
         settings = _settings_of(report["settings"])
         fallbacks = _names([row["file"] for row in _rows(report, "fallbacks")])
-        failed = [row["file"] for row in _rows(report, "failures") if row.get("reason") in _WITHOUT_CROP]
+        failed = [row["file"] for row in _rows(report, "failures") if _was_tried(row)]
+        kept = _checked(report.get("earlier_crops", {}), dict, "a mapping")
+        unreadable = _names(kept.get(Earlier.IMAGE_UNREADABLE.value, []))
         several, others = (_names(report.get(key, [])) for key in ("several_faces", "without_crop"))
         corrected, sample = (_digests(report.get(key, {})) for key in ("corrected", "sample"))
         source = _checked(report.get("source", ""), str, "the path of a folder")
@@ -73,7 +78,8 @@ def earlier_run(folder: Path) -> EarlierRun | None:
             f"{path}: not a report of this program ({_reason(error)}) · delete it and the crops beside it, "
             "or give another folder"
         ) from error
-    return EarlierRun(settings, fallbacks, several, corrected, source, sample, finished, others | _names(failed))
+    without_crop = others | _names(failed)
+    return EarlierRun(settings, fallbacks, several, corrected, source, sample, finished, without_crop, unreadable)
 
 
 def earlier_settings(folder: Path) -> Settings | None:
@@ -113,6 +119,16 @@ def _settings_of(value: Any) -> Settings:
 
 def _rows(report: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [_checked(row, dict, "a mapping for each image") for row in _checked(report.get(key, []), list, "a list")]
+
+
+def _was_tried(failure: dict[str, Any]) -> bool:
+    """Return whether an image was tried and gave no crop.
+
+    One without landmarks is tried only for a substitute crop, and then the report has a detail.
+    Otherwise another image may have its crop name.
+    """
+    reason = failure.get("reason")
+    return reason in _WITHOUT_CROP and (reason != Status.NO_LANDMARKS.value or bool(failure.get("detail")))
 
 
 def _names(value: Any) -> frozenset[str]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import count_of
 from ..files import regular_file, sha256_of_open
+from .crop import crop_names
 from .earlier_landmarks import (
     LANDMARKS_NAME,
     PROGRESS_NAME,
@@ -50,6 +51,7 @@ class FoundLandmarks:
 
     Attributes:
         known: image name → its points.
+        made: names of the crops that an earlier run made.
         edited: image name → points that somebody corrected since the last run that was not killed.
             They replace those in ``known``.
         stamps: image name → SHA-256 of an image whose points were corrected before an earlier run.
@@ -81,6 +83,9 @@ class FoundLandmarks:
             for name, points in table.items()
             if not _same(points, written.get(name)) and not _same(points, found.get(name))
         }
+        without_crop, unreadable = (earlier.without_crop, earlier.unreadable) if earlier else ((), ())
+        # An image without a crop may keep a line that somebody corrected.
+        self.made = crop_names({*written, *unreadable}) - crop_names(without_crop) | crop_names(found)
         stamps = earlier.corrected if earlier else {}
         self.stamps = {name: stamp for name, stamp in stamps.items() if name in table and name not in self.edited}
         self._follow(set(names))

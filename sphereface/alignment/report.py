@@ -48,17 +48,17 @@ class Earlier(str, Enum):
     REPLACED = "replaced"
     DELETED = "deleted"
     IMAGE_UNREADABLE = "kept, image unreadable"
-    NOT_BY_ALIGN = "kept, not made by align"
+    NOT_KNOWN = "kept, not known to be made by align"
 
 
 _TOLD = {
     Earlier.REPLACED: (
         "earlier crops that were replaced by different ones",
-        " · a crop that you change by hand is made again: correct the landmarks of its image instead",
+        " · if you changed one by hand: correct the landmarks of its image instead",
     ),
     Earlier.DELETED: ("crops that were deleted, since their images give none now", ""),
     Earlier.IMAGE_UNREADABLE: ("crops that were kept, since their images cannot be read now", ""),
-    Earlier.NOT_BY_ALIGN: ("crops that were kept, since align did not make them", ""),
+    Earlier.NOT_KNOWN: ("crops that were kept, since no earlier run of align is known to have made them", ""),
 }
 
 
@@ -112,8 +112,8 @@ class AlignReport:
             of the image.
         source: folder of the images.
         sample: some images of ``source``, with the SHA-256 of each.
-        without_crop: images known to have no crop by ``align`` before this run, besides the
-            failures. A file at the place of such a crop is somebody's own.
+        without_crop: crops known not to be made by ``align`` before this run, besides those of the
+            failures. A file at such a place is somebody's own.
         earlier_crops: images at whose place a file was, by what became of it.
     """
 

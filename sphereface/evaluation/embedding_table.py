@@ -56,11 +56,13 @@ class EmbeddingTable(Source):
     reads_images = False
 
     def __init__(self, path: Path, *, mirror: str | None = None) -> None:
-        arrays, sha256 = read_table_with_sha256(path, skip=("mirror",) if mirror == "none" else ())
+        arrays, sha256 = read_table_with_sha256(path)
         super().__init__(path, sha256)
         self._names: list[str] = arrays["names"]
         self._image: Array = arrays["embeddings"]
-        self._mirror: Array | None = arrays.get("mirror")
+        stored: Array | None = arrays.get("mirror")
+        self._mirror = None if mirror == "none" else stored
+        self._stored = stored  # also where it is not used, to know the length of both
         self._quality: Array | None = arrays.get("quality")
         self.image_hash: Array | None = arrays.get("image_hash")
         self._root = Path(arrays.get("root") or ".")
@@ -110,7 +112,7 @@ class EmbeddingTable(Source):
         quality = None if self._quality is None else self._quality[rows].astype(np.float64)
         image = as_float32(self._image[rows])
         mirror = None if self._mirror is None else as_float32(self._mirror[rows])
-        if quality is not None and mirror is not None and _is_length(quality, image, mirror):
+        if quality is not None and self._stored is not None and _is_length(quality, image, self._stored[rows]):
             quality = None  # so that the same measure is taken as without a table
         return Embeddings(image, mirror, self.mirror, quality)
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,11 @@ class NotATable(UserError):
         )
 
 
-def read_table(path: Path, skip: Sequence[str] = (), *, slashes: bool = True) -> dict[str, Any]:
+def read_table(path: Path, *, slashes: bool = True) -> dict[str, Any]:
     """Read and check a table.
 
     Args:
         path: the ``.npz`` file.
-        skip: keys not to read.
         slashes: replace backslashes in the names. A file's own name may have them.
 
     Returns:
@@ -76,7 +75,7 @@ def read_table(path: Path, skip: Sequence[str] = (), *, slashes: bool = True) ->
         before = moment(path)
         if not zipfile.is_zipfile(path):
             raise NotATable(path, "not a .npz file, which is a zip archive")
-        found = map_arrays(path, [key for key in _READ if key not in skip], _READ)
+        found = map_arrays(path, _READ, _READ)
         changed = moment(path) != before  # map_array opens the file again for each array
     except MemoryError as error:
         raise UserError(f"{path}: needs more memory than there is ({error})") from None
@@ -102,7 +101,7 @@ def read_table(path: Path, skip: Sequence[str] = (), *, slashes: bool = True) ->
     return {**found, **more, "names": texts}
 
 
-def read_table_with_sha256(path: Path, skip: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+def read_table_with_sha256(path: Path) -> tuple[dict[str, Any], str]:
     """Read a table like :func:`read_table`, and the SHA-256 of the same file.
 
     The gallery of a folder is read into memory, see :func:`read_folder_as_table`.
@@ -115,7 +114,7 @@ def read_table_with_sha256(path: Path, skip: Sequence[str] = ()) -> tuple[dict[s
     before = None
     with contextlib.suppress(OSError, ValueError):  # read_table raises the error
         before = moment(path)
-    table = read_table(path, skip)
+    table = read_table(path)
     with refusing(f"{path}: cannot be read", _EXPECTED):
         sha256, after = sha256_of(path), moment(path)
     if before != after:

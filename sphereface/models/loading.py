@@ -71,7 +71,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     options, weights = model_options(state, path)
     check_network(options, weights, path)  # before memory is allocated for the shapes that the file states
     sizes = seen_sizes(state, options, path)
-    model = build_all(options)
+    model = build_all(options).to(torch.float32)  # the caller's default may be another type
     model.load_state_dict(weights)
     if isinstance(model, Ensemble):
         model.networks = torch.nn.ModuleList(
@@ -79,7 +79,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
         )
     else:
         model = resized(model, sizes[0], f"{path}: seen_size")
-    model.to(device, torch.float32).eval()  # the caller's default may be another type
+    model.to(device).eval()
     return LoadedModel(model, state["meta"], sha256)
 
 

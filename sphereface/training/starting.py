@@ -99,8 +99,8 @@ def changed_start(meta: Mapping[str, Any], train: TrainConfig, checkpoint: Path)
     except OSError:  # not needed any more
         return []
     return [
-        f"train.init_from: {path} is another file than when the run of {checkpoint} began, which continues with its "
-        "own weights · to train from the file of today, start without --resume"
+        f"train.init_from: {path} is another file than when the run of {checkpoint} began, which keeps its weights · "
+        "to train from the file of today, start without --resume"
     ]
 
 

@@ -37,7 +37,7 @@ from .teacher_table import kept_embeddings, left_to_embed
 _ROWS = 4096  # images per block
 _SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
 _SAME = 1e-5  # largest difference of two equal directions, by rounding
-_OPTION = re.compile(r"(?<!\S)--(?=[a-z])")  # of ``sphereface eval``
+_OPTION = re.compile(r"(?<!\S)--(spec|size|layout|order|mean|std|input|output)(?:-name)?(?![\w-])")
 _PRETENDED = 1000  # random embeddings instead of a teacher's, while a run is measured
 
 Array = npt.NDArray[np.floating[Any]]
@@ -210,7 +210,7 @@ def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:
     try:
         return OnnxEmbedder(Path(options.onnx), reads, device=device, mirror=None)
     except UserError as error:  # in words of the command line
-        raise UserError(_OPTION.sub("train.teacher.input.", str(error))) from error
+        raise UserError(_OPTION.sub(r"train.teacher.input.\1", str(error))) from error
 
 
 def _check_size(network: Backbone, path: Path, config: Config) -> None:

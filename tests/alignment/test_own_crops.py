@@ -10,23 +10,25 @@ import pytest
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import Finder
 from sphereface.alignment.landmarks import LandmarkTable
+from sphereface.alignment.report import Earlier
 from sphereface.alignment.similarity import template
-from tests.alignment.faces import ByColour, DiesAfter, correct, encode, shifted
+from tests.alignment.faces import ByColour, DiesAfter, correct, encode, line_of, shifted
 
 FACE = template() + 20
 DETECTED = Landmarks(finder=Finder(ByColour()))
 BY_HAND = encode(ByColour.image((112, 96), [(48, 60)], seed=9), ".jpg")
-KEPT = "crops that were kept, since align did not make them: 1, e.g. that of a/2.png"
+KEPT = "crops that were kept, since no earlier run of align is known to have made them: 1, e.g. that of a/2.png"
 DELETED = "crops that were deleted, since their images give none now: 1, e.g. that of a/1.png"
 REPLACED = (
-    "earlier crops that were replaced by different ones: 1, e.g. that of a/1.png · a crop that you change by hand"
+    "earlier crops that were replaced by different ones: 1, e.g. that of a/1.png · if you changed one by hand: correct "
+    "the landmarks of its image instead"
 )
 UNREADABLE = "crops that were kept, since their images cannot be read now: 1, e.g. that of a/1.png"
 ALL = (KEPT, DELETED, REPLACED, UNREADABLE)
 
 
-def photograph(*faces, seed=0):
-    return encode(ByColour.image((140, 150), list(faces), seed=seed), ".png")
+def photograph(*faces, seed=0, suffix=".png"):
+    return encode(ByColour.image((140, 150), list(faces), seed=seed), suffix)
 
 
 ONE, OTHER, NONE, TWO = photograph((60, 70)), photograph((80, 60)), photograph(), photograph((60, 70), (120, 100))
@@ -49,6 +51,13 @@ def out(tmp_path):
 
 def told(report):
     return [each for each in ALL if each in report.table()]
+
+
+def kept(out, name, report):
+    """Return whether the crop by hand is still there, and exactly this is said of that image alone."""
+    assert report.earlier_crops == {Earlier.NOT_KNOWN: [name]}
+    assert KEPT.replace("a/2.png", name) in report.table()
+    return (out / name).with_suffix(".jpg").read_bytes() == BY_HAND
 
 
 def report_of(folder):
@@ -80,7 +89,7 @@ def test_a_crop_by_hand_for_an_image_without_one_is_kept_by_every_run(source, ou
         assert told(report) == [KEPT]
         assert (out / "a/2.jpg").read_bytes() == BY_HAND
         assert "a/2.png" in {failure.file for failure in report.failures}
-        assert report_of(out)["earlier_crops"] == {"kept, not made by align": ["a/2.png"]}
+        assert report_of(out)["earlier_crops"] == {"kept, not known to be made by align": ["a/2.png"]}
     (out / "a/2.jpg").unlink()
     assert told(align_folder(source, out, landmarks)) == []
 
@@ -166,3 +175,132 @@ def test_a_centred_crop_that_was_changed_by_hand_is_replaced_and_that_is_said(so
     assert report_of(out)["earlier_crops"] == {}
     assert REPLACED.replace("a/1", "a/2") in align_folder(source, out, landmarks).table()
     assert report_of(out)["without_crop"] == []
+
+
+def test_a_crop_by_hand_that_comes_together_with_its_image_is_kept(source, out):
+    align_folder(source, out, DETECTED)
+    (source / "a/9.png").write_bytes(NONE)
+    (out / "a/9.jpg").write_bytes(BY_HAND)
+    for _ in range(2):
+        assert kept(out, "a/9.png", align_folder(source, out, DETECTED))
+
+
+@pytest.mark.parametrize(("old", "new"), [("a", "b"), ("Jose\u0301", "Jos\u00e9")])
+def test_a_crop_by_hand_is_kept_when_its_folders_are_renamed(source, out, old, new):
+    (source / "a").rename(source / old)
+    align_folder(source, out, DETECTED)
+    (out / old / "2.jpg").write_bytes(BY_HAND)
+    for folder in (source, out):
+        (folder / old).rename(folder / new)
+    for _ in range(2):
+        assert kept(out, f"{new}/2.png", align_folder(source, out, DETECTED))
+
+
+def test_a_crop_by_hand_is_kept_when_its_image_gets_another_suffix(source, out):
+    align_folder(source, out, DETECTED)
+    (out / "a/2.jpg").write_bytes(BY_HAND)
+    align_folder(source, out, DETECTED)
+    (source / "a/2.png").unlink()
+    (source / "a/2.bmp").write_bytes(photograph(suffix=".bmp"))
+    assert kept(out, "a/2.bmp", align_folder(source, out, DETECTED))
+
+
+@pytest.mark.parametrize("states", [["damaged", "by hand", "damaged"], ["whole", "damaged", "by hand"]])
+def test_a_crop_by_hand_is_kept_when_its_damaged_image_is_repaired(source, out, states):
+    for state in states:
+        if state == "by hand":
+            (out / "a/2.jpg").write_bytes(BY_HAND)
+        else:
+            (source / "a/2.png").write_bytes(NONE if state == "whole" else b"no image")
+            report = align_folder(source, out, DETECTED)
+            assert told(report) == ([KEPT] if (out / "a/2.jpg").exists() else [])
+    (source / "a/2.png").write_bytes(NONE)
+    assert kept(out, "a/2.png", align_folder(source, out, DETECTED))
+
+
+def test_a_crop_by_hand_is_kept_after_a_first_run_that_was_killed(source, out):
+    with pytest.raises(KeyboardInterrupt):
+        align_folder(source, out, Landmarks(finder=Finder(DiesAfter(2))))
+    (out / "a/2.jpg").write_bytes(BY_HAND)
+    assert kept(out, "a/2.png", align_folder(source, out, DETECTED))
+
+
+def test_a_crop_by_hand_is_kept_beside_a_line_that_somebody_corrected_or_added(source, out):
+    """The corrected line of an image that was replaced stays; a line that fits no face gives no crop."""
+    align_folder(source, out, DETECTED)
+    correct(out, "a/1.png", lambda line: shifted(line, 2))
+    align_folder(source, out, DETECTED)
+    (source / "a/1.png").write_bytes(NONE)
+    assert told(align_folder(source, out, DETECTED)) == [DELETED]
+    assert line_of(out, "a/1.png")
+    (out / "a/1.jpg").write_bytes(BY_HAND)
+    with pytest.raises(KeyboardInterrupt):
+        align_folder(source, out, Landmarks(finder=Finder(DiesAfter(0))))
+    assert kept(out, "a/1.png", align_folder(source, out, DETECTED))
+    (out / "a/1.jpg").unlink()
+    with (out / "landmarks.txt").open("a", encoding="utf-8") as file:
+        file.write("\t".join(["a/2.png", *map(str, UNLIKE_A_FACE["a/2.png"].ravel())]) + "\n")
+    (out / "a/2.jpg").write_bytes(BY_HAND)
+    for _ in range(2):
+        assert kept(out, "a/2.png", align_folder(source, out, DETECTED))
+
+
+@pytest.mark.parametrize("lost", [["landmarks.txt"], ["landmarks.txt", ".landmarks.txt"]])
+def test_a_crop_of_align_is_kept_if_nothing_says_any_more_who_made_it(source, out, lost):
+    align_folder(source, out, DETECTED)
+    for name in lost:
+        (out / name).unlink()
+    (source / "a/1.png").write_bytes(NONE)
+    report = align_folder(source, out, DETECTED)
+    if len(lost) == 1:  # the copy says it
+        assert told(report) == [DELETED]
+    else:
+        assert report.earlier_crops == {Earlier.NOT_KNOWN: ["a/1.png"]}
+        assert (out / "a/1.jpg").exists()
+
+
+def test_a_crop_of_a_killed_run_goes_with_its_face(source, out):
+    align_folder(source, out, DETECTED)
+    (source / "a/2.png").write_bytes(OTHER)
+    for name in ("4.png", "5.png", "6.png"):  # the crop is in one chunk, and the end in another
+        shutil.copy2(source / "a/3.png", source / "a" / name)
+    with pytest.raises(KeyboardInterrupt):
+        align_folder(source, out, Landmarks(finder=Finder(DiesAfter(2))))
+    assert (out / "a/2.jpg").exists()
+    (source / "a/2.png").write_bytes(NONE)
+    assert DELETED.replace("a/1", "a/2") in align_folder(source, out, DETECTED).table()
+    assert not (out / "a/2.jpg").exists()
+
+
+TABLE = {"a/1.png": FACE, "a/2.bmp": FACE[[1, 0, 2, 4, 3]], "a/2.png": FACE, "a/3.png": FACE}
+
+
+@pytest.mark.parametrize("landmarks", [DETECTED, Landmarks(LandmarkTable(TABLE, "d"))], ids=["detector", "table"])
+def test_a_crop_of_align_goes_when_the_image_of_another_suffix_returns(source, out, landmarks):
+    for suffix, faces in ((".bmp", []), (".png", [(80, 60)]), (".bmp", [])):
+        for old in (source / "a").glob("2.*"):
+            old.unlink()
+        (source / f"a/2{suffix}").write_bytes(photograph(*faces, suffix=suffix))
+        report = align_folder(source, out, landmarks)
+        assert (out / "a/2.jpg").exists() == bool(faces)
+    assert report.earlier_crops == {Earlier.DELETED: ["a/2.bmp"]}
+
+
+def test_an_image_without_landmarks_leaves_the_crop_to_that_of_another_suffix(source, out):
+    """a/2.bmp has no landmarks and is not tried; a/2.png gives the crop, and then has no room for its face."""
+    (source / "a/2.bmp").write_bytes(photograph(suffix=".bmp"))
+    landmarks = Landmarks(LandmarkTable(dict.fromkeys(("a/1.png", "a/2.png", "a/3.png"), FACE), "d"))
+    align_folder(source, out, landmarks)
+    assert (out / "a/2.jpg").exists()
+    (source / "a/2.png").write_bytes(encode(ByColour.image((30, 30), []), ".png"))
+    assert align_folder(source, out, landmarks).earlier_crops == {Earlier.DELETED: ["a/2.png"]}
+    assert not (out / "a/2.jpg").exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "..", "a/"])
+def test_a_report_of_a_stranger_may_hold_names_that_are_no_files(source, out, name):
+    align_folder(source, out, DETECTED)
+    content = report_of(out)
+    content |= {"without_crop": [name], "earlier_crops": {"kept, image unreadable": [name]}}
+    (out / "align-report.json").write_text(json.dumps(content))
+    assert told(align_folder(source, out, DETECTED)) == []

@@ -95,6 +95,8 @@ def test_the_median_residual_is_that_of_the_middle_crop():
         {"settings": SETTINGS, "fallbacks": ["file"]},
         {"settings": SETTINGS, "several_faces": [1]},
         {"settings": SETTINGS, "without_crop": [1]},
+        {"settings": SETTINGS, "earlier_crops": []},
+        {"settings": SETTINGS, "earlier_crops": {"kept, image unreadable": [1]}},
         {"settings": SETTINGS, "failures": 5},
         {"settings": SETTINGS, "failures": [{"reason": "no face found"}]},
         {"settings": SETTINGS, "failures": [{"reason": [], "file": "x"}]},

@@ -183,8 +183,9 @@ def test_a_quality_that_is_the_length_of_both_images_is_no_other_measure(tmp_pat
     both = np.linalg.norm(np.hstack([rows(3), rows(3, seed=1)]), axis=1)  # as `sphereface embed` writes it
     for quality, wanted in ((both, None), (np.linalg.norm(rows(3), axis=1), "kept"), (1.1 * both, "kept")):
         path = save(tmp_path / "t.npz", ["a", "b", "c"], image, mirror=mirror, quality=quality)
-        result = found(path, "a", "b", "c").quality
-        np.testing.assert_array_equal(result, None if wanted is None else quality)
+        for use in (None, "add", "none"):
+            result = found(path, "a", "b", "c", mirror=use).quality
+            np.testing.assert_array_equal(result, None if wanted is None else quality)
 
 
 def test_mirror_images_and_qualities(tmp_path):

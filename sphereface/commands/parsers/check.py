@@ -3,7 +3,7 @@
     sphereface check data/faces
     sphereface check data/faces --write-list data/faces-clean.txt
     sphereface check data/faces --ckpt sphere10-small --against data/lfw-112x96,data/pairs.txt
-    sphereface check data/faces --write-list data/faces-clean.txt --leave-out near-duplicates
+    sphereface check data/faces --write-list data/faces-strict.txt --leave-out near-duplicates
 
 SRC has any form that data.train takes: a folder of identities, a list, a zip, a .rec, a tar. The
 command finds unreadable, truncated and grey images, images of another size, and copies (the same
