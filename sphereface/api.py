@@ -25,6 +25,7 @@ from .evaluation.embed import embed_batch, map_ahead
 from .faces import Face, FaceReader, Image, Pixels, UnusableImage
 from .match import Match, check_rates, compare, find_calibration, unit_vector
 from .models import load_model
+from .plugins import code_of
 from .weights import DEFAULT, resolve
 
 __all__ = ["Embedded", "Face", "FaceEmbedder", "Image", "Match", "UnusableImage"]
@@ -126,7 +127,8 @@ class FaceEmbedder:
             UserError: the detector has no name.
         """
         mirrored = "with mirror images" if self.flip else "without mirror images"
-        return f"{self.reader.settings}, {mirrored}"
+        code = code_of(self._loaded.model.modules())
+        return f"{self.reader.settings}, {mirrored}{f', network by plugin {code}' if code else ''}"
 
     @property
     def sha256(self) -> str:

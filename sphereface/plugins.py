@@ -5,15 +5,20 @@ Only the user's environment chooses them. No configuration and no checkpoint can
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UserError, first_line
 
 VARIABLE = "SPHEREFACE_PLUGINS"
+_DIGITS = 12
+_code: dict[str, str] = {}
 
 
 def load_plugins(value: str | None = None) -> list[str]:
@@ -33,10 +38,26 @@ def load_plugins(value: str | None = None) -> list[str]:
     return [_load(name) for name in names if name]
 
 
+def plugin_code() -> dict[str, str]:
+    """Return the loaded plugins: name of the module → first digits of the SHA-256 of its file."""
+    return dict(_code)
+
+
+def code_of(objects: Iterable[object]) -> str:
+    """Return digits for the plugins that define the classes of these objects; empty without one.
+
+    The same weights give other embeddings if the code of a network changes.
+    """
+    modules = {type(each).__module__ for each in objects} & _code.keys()
+    return "-".join(_code[name] for name in sorted(modules))
+
+
 def _load(name: str) -> str:
     path = Path(name)
     module_name = path.stem if path.suffix == ".py" else name
-    if module_name in sys.modules and path.suffix != ".py":
+    there = module_name in sys.modules
+    if there and path.suffix != ".py":
+        _keep_code(module_name)
         return module_name
     try:
         if path.suffix == ".py":
@@ -49,7 +70,15 @@ def _load(name: str) -> str:
         raise UserError(
             f"{VARIABLE}: {name}: cannot be imported ({type(error).__name__}: {first_line(error)})"
         ) from error
+    if not there:
+        _keep_code(module_name)
     return module_name
+
+
+def _keep_code(module_name: str) -> None:
+    if file := getattr(sys.modules[module_name], "__file__", None):
+        with contextlib.suppress(OSError):
+            _code[module_name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:_DIGITS]
 
 
 def _load_file(path: Path, module_name: str) -> None:

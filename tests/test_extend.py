@@ -98,6 +98,32 @@ def test_a_backbone_from_outside_goes_through_every_command(outside, capsys):
     assert "Anna_0" in capsys.readouterr().out
 
 
+def test_changed_code_is_another_network(outside, capsys):
+    """Neither cached embeddings nor a gallery of the earlier code are used, and a resume tells it."""
+    folder = train()
+    evaluate = ("eval", "--ckpt", folder / "best.pt", "--lfw", "pairs", "--pairs", "pairs/pairs.txt")
+    run(*evaluate)
+    run("embed", "pairs", "gallery", "--ckpt", folder / "best.pt", "--aligned")
+    kept = {path.name for path in (folder / "embeddings").iterdir()}
+    images = sorted(Path("pairs").rglob("*.png"))
+    text = (outside / "my_net.py").read_text(encoding="utf-8")
+    assert "self.body(images)" in text
+    for times, code in ((0, text), (1, text.replace("self.body(images)", "self.body(images.relu())"))):
+        (outside / "my_net.py").write_text(code, encoding="utf-8")
+        sys.modules.pop("my_net")
+        BACKBONES.pop("my-net")
+        capsys.readouterr()
+        run(*evaluate)
+        assert len({path.name for path in (folder / "embeddings").iterdir()} - kept) == times
+        refused = main([str(part) for part in ("embed", "pairs", "gallery", "--ckpt", folder / "best.pt", "--aligned")])
+        assert (refused != 0) == bool(times)
+        capsys.readouterr()
+        settings = [part for value in (*SETTINGS, "train.steps=8") for part in ("--set", value)]
+        run("train", "--config", "my.yaml", "--resume", folder, *settings)
+        assert capsys.readouterr().err.count("SPHEREFACE_PLUGINS: the code of my_net changed since step ") == times
+    assert len(images) > 1
+
+
 def test_a_resumed_run_of_it_is_the_same_to_the_bit(outside):
     whole = train("train.stages=[{until: 0.5, input_size: [56, 48]}]")
     state = load_checkpoint(whole / "last.pt")

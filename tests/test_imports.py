@@ -59,13 +59,13 @@ ALLOWED = {
     "weights": set(),
     "evaluation": {
         *("errors", "files", "metrics", "checkpoint", "data", "models", "options", "places", "onnx_input"),
-        *("small_files", "yaml_text", "checkpoint_meta"),
+        *("small_files", "yaml_text", "checkpoint_meta", "plugins"),
     },
     "training": {
         *("errors", "options", "config", "config_sections", "small_files", "yaml_text"),
         *("schedules", "metrics", "checkpoint", "device", "extras", "files"),
         *("input_spec", "backbone_options", "places", "onnx_input"),
-        *("models", "losses", "data", "alignment", "evaluation", "weights"),
+        *("models", "losses", "data", "alignment", "evaluation", "weights", "plugins"),
     },
     "faces": {"errors", "choices", "files", "data", "alignment", "evaluation"},
     "embedded": {"errors", "faces"},
@@ -82,6 +82,7 @@ ALLOWED = {
         "evaluation",
         "faces",
         "weights",
+        "plugins",
     },
     "gallery": {"errors", "files", "evaluation"},
     "image_list": {"errors", "files", "alignment", "data", "faces"},

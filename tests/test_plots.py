@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
@@ -92,7 +93,7 @@ def test_program(run, tmp_path, capsys):
 
 
 def test_sets_of_one_name_with_other_content_are_told(tmp_path, capsys):
-    """Of a set without figures, and of a run without digests or checkpoint, nothing is said."""
+    """Of a set without figures nothing is said; of a run without digests or checkpoint, that it is not known."""
     digests = {
         "a": {"mine": "1" * 32, "unused": "1" * 32},
         "b": {"mine": "1" * 32, "unused": "2" * 32},
@@ -106,17 +107,36 @@ def test_sets_of_one_name_with_other_content_are_told(tmp_path, capsys):
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
         if name != "copied":
             save_checkpoint(run / "last.pt", {"meta": {} if each is None else {"digests": each}}, {})
+    unknown = (
+        "note: {}: not known whether the lists and images are the same in all runs: no last.pt tells those of {} · "
+        "compare figures only if they are the same, or give folders with last.pt\n"
+    )
     paths = [str(tmp_path / "runs" / name) for name in digests]
     assert compare_runs.main(paths) == 0
     shown = capsys.readouterr()
     assert shown.err == (
         "note: eval.sets.mine: its lists or images differ between runs: runs/a, runs/b | runs/c · "
         "figures of runs on different sides of | are not to be compared\n"
+        + unknown.format("eval.sets.mine", "runs/older, runs/copied")
     )
     assert shown.out.count("\n") == 6
-    for some in (paths[:2], paths[2:], paths[2:3]):
+    for some, note in (
+        (paths[:2], ""),
+        (paths[2:3], ""),
+        (paths[4:], ""),
+        (paths[2:4], unknown.format("eval.sets.mine", "runs/older")),
+        (paths[3:], unknown.format("eval.sets.mine", "any run")),
+    ):
         assert compare_runs.main(some) == 0
-        assert capsys.readouterr().err == ""
+        assert capsys.readouterr().err == note
+    (run / "metrics.jsonl").write_text(json.dumps({"images_seen": 8, "eval/own/accuracy": 0.5}) + "\n")
+    assert compare_runs.main([paths[0], paths[4]]) == 0  # no set in common
+    assert capsys.readouterr().err == ""
+    lines = [json.dumps({"images_seen": 8, "eval/mine/accuracy": 0.5, "eval/id/rank_1": 0.5}) + "\n"] * 2
+    for path in paths[3:]:
+        Path(path, "metrics.jsonl").write_text("".join(lines))
+    assert compare_runs.main(paths[3:]) == 0  # one line for all sets
+    assert capsys.readouterr().err == unknown.format("eval.sets.mine, eval.sets.id", "any run")
 
 
 @pytest.mark.filterwarnings("error")

@@ -77,8 +77,14 @@ class CropTemplate:
         """Return the template of the centre of the crops.
 
         Training and evaluation cut 112×112 crops to 112×96 in this way.
+
+        Raises:
+            ValueError: such crops are not cut to this size, see :func:`.images.centre_crop`.
         """
-        top, left = (self.size[0] - size[0]) // 2, (self.size[1] - size[1]) // 2
+        (height, width), (high, wide) = self.size, size
+        if height < high or width < wide or (height > high and width > wide):
+            raise ValueError(f"crops of {height}×{width}, but the network reads {high}×{wide}")
+        top, left = (height - high) // 2, (width - wide) // 2
         return CropTemplate(size, tuple((x - left, y - top) for x, y in self.points))
 
     def to_meta(self) -> dict[str, Any]:

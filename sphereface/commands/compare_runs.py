@@ -40,24 +40,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def different_sets(runs: Mapping[str, Path]) -> list[str]:
-    """Return a line on each set that had other content in some of the runs.
+    """Return a line on each set that had, or may have had, other content in some of the runs.
 
-    The digests in the runs' last checkpoints tell. A run without them is not compared.
+    The digests in the runs' last checkpoints tell.
 
     Args:
         runs: label → run folder.
     """
-    found: dict[str, dict[str, list[str]]] = {}  # set → digest → labels
+    found: dict[str, dict[str, list[str]]] = {}  # set → digest, "" if it is not known → labels
     for label, path in runs.items() if len(runs) > 1 else ():
-        curves = read_metrics(path)
-        for name, digest in _digests(path).items():
-            if any(curve.startswith(f"eval/{name}/") for curve in curves):
-                found.setdefault(name, {}).setdefault(digest, []).append(label)
-    return [
+        digests = _digests(path)
+        figures = [name.rpartition("/") for name in read_metrics(path) if name.startswith("eval/")]
+        for name in dict.fromkeys(of[5:] for of, _, tag in figures if tag != "changed" and "/accuracy_" not in of):
+            found.setdefault(name, {}).setdefault(digests.get(name, ""), []).append(label)
+    unknown: dict[str, list[str]] = {}  # labels → sets
+    for name, groups in found.items():
+        labels = groups.pop("", [])
+        if labels and (groups or len(labels) > 1):
+            unknown.setdefault(", ".join(labels) if groups else "any run", []).append(f"eval.sets.{name}")
+    different = [
         f"eval.sets.{name}: its lists or images differ between runs: {' | '.join(map(', '.join, groups.values()))}"
         " · figures of runs on different sides of | are not to be compared"
         for name, groups in found.items()
         if len(groups) > 1
+    ]
+    return different + [
+        f"{', '.join(names)}: not known whether the lists and images are the same in all runs: no last.pt tells those "
+        f"of {labels} · compare figures only if they are the same, or give folders with last.pt"
+        for labels, names in unknown.items()
     ]
 
 

@@ -21,6 +21,7 @@ from .input_options import parse_size
 log = logging.getLogger(__name__)
 
 _MOST_MB = 1_000_000
+_PACKED = frozenset({".rec", ".tar", ".zip", ".parquet", ".arrow", ".lmdb"})
 
 
 def encoding_of(args: argparse.Namespace) -> Encoding | None:
@@ -45,6 +46,32 @@ def _report(source: Path, root: Path | None) -> dict[str, bytes]:
         return {REPORT_NAME: read_plain(path)}
 
 
+def _check_beside(destination: Path, more: Mapping[str, bytes]) -> None:
+    """Refuse a folder where a report of ``sphereface align`` would count for crops of others."""
+    near = report_near(destination)
+    if near is not None and not more:
+        raise UserError(
+            f"DST: got {destination}, near {near}, which is of other crops and would count for these, too · give "
+            "another folder"
+        )
+    others = [] if near is not None or not more else _packed_in(destination.parent, destination.stem)
+    if others:
+        raise UserError(
+            f"DST: got {destination}, beside {others[0].name}, for which the {REPORT_NAME} of these crops would count, "
+            "too · give a folder without other sets"
+        )
+
+
+def _packed_in(folder: Path, stem: str) -> list[Path]:
+    """Return the packed sets of a folder whose names do not start with a stem."""
+    try:
+        return sorted(
+            path for path in folder.iterdir() if path.suffix.lower() in _PACKED and not path.name.startswith(stem)
+        )
+    except OSError:  # there is no such folder yet, or packing explains why it cannot be used
+        return []
+
+
 def run(args: argparse.Namespace) -> int:
     """Pack the images, then print what was written."""
     encoding = encoding_of(args)
@@ -59,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         )
     resized = encoding is not None and encoding.size is not None
     more = {} if resized else _report(args.source, args.root)
+    _check_beside(args.destination, more)
     files = _packed(source, args, encoding, more)
     size = sum(path.stat().st_size for path in files)
     place = str(files[0])

@@ -16,6 +16,7 @@ from ..data.images import EncodedImage, read_encoded
 from ..errors import UserError, first_line
 from ..files import DAMAGED, write_whole
 from ..models import Backbone, load_model
+from ..plugins import code_of
 from .embed import embed_files
 from .embeddings import Embeddings, oversized_rows, split_mirror
 from .images import Images
@@ -69,6 +70,7 @@ class Embedder(Source):
     ) -> None:
         super().__init__(path, sha256)
         self.model, self.mirror, self.flip, self.precision = model, mirror, mirror != "none", precision
+        variant = "-".join(part for part in (variant, code_of(model.modules())) if part)
         self.device, self.variant = device, variant
         self._about = {"precision": precision, **(about or {})}
         self._options: dict[str, Any] = {

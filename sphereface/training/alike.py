@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import Config, differences
 from ..errors import UserError, count_of, shown
+from ..plugins import plugin_code
 from .distributed import World
 from .same_run import MOST_DIFFERENCES, PLACES, TEACHER_PLACES
 from .training_set import TrainingSet, sampled_labels
@@ -33,6 +34,7 @@ def check_settings(world: World, config: Config) -> None:
     teacher = plain["train"]["teacher"]
     teacher |= {name: teacher[name] is not None for name in TEACHER_PLACES}
     plain["eval"]["sets"] = sorted(plain["eval"]["sets"])
+    plain["plugins"] = plugin_code()
     _check(world, plain, _other_settings)
 
 
@@ -63,17 +65,18 @@ def check_files(world: World, teacher: str | None, digests: Mapping[str, str]) -
     )
 
 
-def check_start(world: World, sha256: str) -> None:
-    """Refuse processes that began at another file of ``train.init_from`` than the first one.
+def check_start(world: World, file: str, sha256: str) -> None:
+    """Refuse processes that begin at other weights than the first one.
 
     Args:
         world: the processes.
+        file: what it is, for the message.
         sha256: of this process's file.
 
     Raises:
         UserError: on all processes.
     """
-    _check(world, {"train.init_from": sha256}, _other_file)
+    _check(world, {file: sha256}, _other_file)
 
 
 def _check(world: World, own: Facts, difference: Callable[[Facts, Facts, int], str]) -> None:

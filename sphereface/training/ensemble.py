@@ -24,13 +24,15 @@ from ..models import load_model
 from ..models.joining import join
 from ..places import places_text
 from .distributed import World
+from .heartbeat import Heartbeat
 from .monitor import Monitor, start_logging
 from .progress import Progress
 from .resuming import changed_sets, same_choice
 from .run_folder import QuietFolder, RunFolder
 from .sinks import Session
-from .starting import changed_start
+from .starting import changed_start, changed_teacher
 from .stopping import Interruption, StopRequest
+from .training_set import TrainingSet
 from .validation import Validator
 from .versions import versions
 from .watch import Watch
@@ -66,6 +68,8 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
             "finished networks and resumes the unfinished one"
         )
     singles, done = single_runs(config), list[Path]()
+    before = [None if resume is None else _finished(single, world) for single in singles]
+    _check_finished([path for path in before if path is not None], singles[0], world)
     with StopRequest(quiet=not world.first) as stop:  # between networks; each run has its own
         validator = Validator(config, device, world, stop)
         for number, single in enumerate(singles, start=1):
@@ -74,7 +78,7 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
                 raise stop.stopped("between two networks")
             start_logging(quiet=not world.first)
             log.info("network %d of %d, seed %d", number, len(singles), single.seed)
-            finished = None if resume is None else _finished(single, world)
+            finished = before[number - 1]
             if finished is not None:
                 log.info("resume auto: already finished: %s", finished)
                 _check_choice(finished, config, validator)
@@ -119,6 +123,19 @@ def _check_choice(checkpoint: Path, config: Config, validator: Validator) -> Non
             "to choose all networks by one set, start without --resume",
             checkpoint,
         )
+
+
+def _check_finished(done: Sequence[Path], config: Config, world: World) -> None:
+    """Refuse finished networks of other data than today's; warn of another file of the teacher."""
+    if not done:
+        return
+    with Heartbeat(lambda: log.info("reading the data")):
+        data = TrainingSet(config, world)
+    for path in done:
+        meta = load_checkpoint(path, mapped=True)["meta"]
+        data.check({**meta, "teacher": None}, path)
+        for line in changed_teacher(meta, config.train.teacher, path) if world.first else ():
+            log.warning("%s", line)
 
 
 def _check_evaluated(done: Path, config: Config, validator: Validator) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ..backbone_options import BackboneOptions
-from ..checkpoint import BadCheckpoint, load_with_sha256, origin_of, trained_people
-from ..config_sections import TrainConfig
+from ..checkpoint import BadCheckpoint, load_with_sha256, origin_of, teacher_of, trained_people
+from ..config_sections import TeacherConfig, TrainConfig
 from ..data.identities import Labels
 from ..errors import UserError
 from ..files import regular_file, sha256_of_open
@@ -89,19 +89,41 @@ def changed_start(meta: Mapping[str, Any], train: TrainConfig, checkpoint: Path)
         train: of the configuration that resumes it.
         checkpoint: its path, for the message.
     """
-    origin = origin_of(meta)
-    if not origin or train.init_from is None or (path := resolve(train.init_from)).name != origin["file"]:
-        return []
-    try:
-        with open(path, "rb", opener=regular_file) as file:
-            if sha256_of_open(file) == origin["sha256"]:
-                return []
-    except OSError:  # not needed any more
+    path = None if train.init_from is None else resolve(train.init_from)
+    if path is None or not _is_another(path, origin_of(meta)):
         return []
     return [
         f"train.init_from: {path} is another file than when the run of {checkpoint} began, which keeps its weights · "
         "to train from the file of today, start without --resume"
     ]
+
+
+def changed_teacher(meta: Mapping[str, Any], teacher: TeacherConfig, checkpoint: Path) -> list[str]:
+    """Return a line if a teacher's file is another one than when a finished run learned from it.
+
+    Args:
+        meta: of the run's checkpoint.
+        teacher: of today's configuration.
+        checkpoint: its path, for the message.
+    """
+    files = {"checkpoint": teacher.checkpoint, "onnx": teacher.onnx, "embeddings": teacher.embeddings}
+    return [
+        f"train.teacher.{key}: {file} is another file than when {checkpoint} was trained, which learned from that one "
+        "· to train by the file of today, start without --resume"
+        for key, file in files.items()
+        if file is not None and _is_another(resolve(file), teacher_of(meta))
+    ]
+
+
+def _is_another(path: Path, before: Mapping[str, str] | None) -> bool:
+    """Return whether a file of the same name has another content than ``file`` and ``sha256``."""
+    if not before or path.name != before.get("file"):
+        return False
+    try:
+        with open(path, "rb", opener=regular_file) as file:
+            return sha256_of_open(file) != before.get("sha256")
+    except OSError:  # not needed any more
+        return False
 
 
 def start_head_from_teacher(learner: Learner, labels: Labels) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import BadCheckpoint, load_checkpoint, origin_of
+from ..checkpoint import BadCheckpoint, load_with_sha256, origin_of
 from ..config import Config
 from ..data.batch import Batch
 from ..data.prefetch import prefetched
@@ -147,7 +147,7 @@ class Trainer:
         if self.config.train.init_from is not None:
             path = resolve(self.config.train.init_from)
             line, warnings = start_from(self.learner, path, self.source.class_names, self.data.sample)
-            check_start(self.world, self.learner.origin["init_from"]["sha256"])
+            check_start(self.world, "train.init_from", self.learner.origin["init_from"]["sha256"])
             self._news += [(logging.INFO, line), *((logging.WARNING, each) for each in warnings)]
         if self.config.train.init_head == "teacher":
             start_head_from_teacher(self.learner, self.source.labels)
@@ -208,7 +208,9 @@ class Trainer:
             BadCheckpoint: it is damaged, of another network or optimiser, or of other training
                 data.
         """
-        state = load_checkpoint(path, mapped=self.world.size > 1)  # each process reads its rows of a sharded head
+        # Each process reads its rows of a sharded head.
+        state, sha256 = load_with_sha256(path, mapped=self.world.size > 1)
+        check_start(self.world, str(path), sha256)
         check_sections(state, path)
         meta = state["meta"]
         try:

@@ -66,6 +66,14 @@ def test_the_report_is_found_for_folders_parts_of_them_and_lists(tmp_path):
     assert training_template(str(tmp_path / "other/deep"), None, SIZE) is None
 
 
+@pytest.mark.parametrize("size", [(56, 48), (224, 192), (112, 112), (100, 90), (120, 90)])
+def test_a_report_of_crops_of_another_size_is_not_cut(tmp_path, caplog, size):
+    write_report(tmp_path / "crops", template=text(MOVED))
+    assert training_template(str(tmp_path / "crops"), None, SIZE) is not None
+    assert training_template(str(tmp_path / "crops"), None, size) is None
+    assert f"crops of {SIZE[0]}×{SIZE[1]}, but the network reads {size[0]}×{size[1]}" in caplog.text
+
+
 def test_a_list_of_crops_elsewhere_has_the_report_of_their_folder(tmp_path, caplog):
     write_report(tmp_path / "crops", template=text(MOVED))
     write_report(tmp_path / "more", template=text(template()))

@@ -477,6 +477,58 @@ def test_held_out_people_with_names_are_found_where_training_has_only_numbers(tm
         assert shared_image(source, loaded.images.names, loaded.images.found()) == ""
 
 
+@pytest.mark.parametrize("form", ["renumbered", "with_surname", "split", "split_behind_new_images"])
+def test_held_out_people_under_another_folder_name_are_found(tmp_path, form):
+    folder, own = make_training_set(tmp_path / "faces", 12, 8, size=(16, 12)), tmp_path / "own"
+    assert main([str(folder), str(own), "--folds", "2", "--people", "4"]) == 0
+    people = (own / "people.txt").read_text(encoding="utf-8").split()
+    loaded = load_pair_set("own", own, own / "pairs.txt")
+
+    def shared(**options):
+        return shared_image(open_source(folder, **options), loaded.images.names, loaded.images.found())
+
+    assert shared(exclude_file=own / "people.txt") == ""
+    assert shared() == ""  # of these, names tell
+    (folder / people[0]).rename(folder / people[0].upper())
+    assert shared(exclude=people[1:]) == ""  # names tell of another spelling, too
+    (folder / people[0].upper()).rename(folder / people[0])
+    if form in ("renumbered", "with_surname"):
+        for number, path in enumerate(sorted(folder.iterdir())):
+            path.rename(folder / (f"s{number:02d}" if form == "renumbered" else f"Smith_{path.name}"))
+        with pytest.raises(UserError, match=r"contains none of these · .*have other names there, make pairs of data"):
+            open_source(folder, exclude_file=own / "people.txt")
+        digests, source = {path.read_bytes() for path in own.glob("*/*.png")}, open_source(folder)
+        leaks = {source.class_names[source.labels[row]] for row in range(len(source)) if source.read(row) in digests}
+        assert len(leaks) == 4
+        assert shared() in leaks
+        assert shared(exclude=leaks) == ""
+    else:
+        (moved := folder / f"{people[0]}_2024").mkdir()
+        for path in sorted((folder / people[0]).iterdir())[4:]:
+            path.rename(moved / path.name)
+        if form == "split_behind_new_images":
+            shutil.copy(folder / people[0] / "000.png", moved / "000.png")
+            with (moved / "000.png").open("ab") as file:
+                file.write(b"new")
+        assert shared(exclude_file=own / "people.txt") == moved.name
+    (own / "names.tsv").unlink()  # as of LFW, whose images are not read
+    assert shared() == ""
+
+
+def test_no_more_images_than_the_bound_are_compared(tmp_path, monkeypatch):
+    """Of few identities, several images are read; of many, the first one of some that are evenly spread."""
+    folder, own = make_training_set(tmp_path / "faces", 12, 8, size=(16, 12)), tmp_path / "own"
+    assert main([str(folder), str(own), "--folds", "2", "--people", "4"]) == 0
+    loaded, source = load_pair_set("own", own, own / "pairs.txt"), open_source(folder, exclude_file=own / "people.txt")
+    read: list[int] = []
+    monkeypatch.setattr(type(source), "read", lambda _, row: read.append(row) or b"")
+    for most, rows in ((4096, range(64)), (16, range(0, 64, 4)), (15, range(0, 64, 8)), (3, (0, 24, 48))):
+        monkeypatch.setattr("sphereface.data.sources.selection.COMPARED", most)
+        assert shared_image(source, loaded.images.names, loaded.images.found()) == ""
+        assert read == list(rows), most
+        read.clear()
+
+
 def test_no_pair_is_one_and_the_same_picture(tmp_path, caplog):
     """Browsers name a copy '000 (1).png'. id09 has only copies, so another person is held out."""
     faces = make_training_set(tmp_path / "faces", 10, 3, size=(16, 12))

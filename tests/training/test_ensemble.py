@@ -268,6 +268,32 @@ def test_one_network_that_is_finished_is_trained_again(config_file):
     assert run_training(str(config_file), resume="auto").parent != first.parent
 
 
+def test_finished_networks_of_other_images_are_refused(config_file, tmp_path):
+    images = make_training_set(tmp_path / "more", 5, 7, size=(32, 32))
+    listed = tmp_path / "left-out.txt"
+    listed.write_text("id00\n")
+    own = [*TWO, f"data.train={images}", f"data.exclude_file={listed}"]
+    joined = run_training(str(config_file), own)
+    assert run_training(str(config_file), own, resume="auto") == joined
+    before = folders(config_file)
+    listed.write_text("id00\nid01\n")
+    with pytest.raises(UserError, match=r"best.pt: trained on 28 images of 4 identities, data.train now has 21 of 3"):
+        run_training(str(config_file), own, resume="auto")
+    assert folders(config_file) == before
+
+
+def test_finished_networks_of_another_teacher_are_told(config_file, trained, tmp_path, capsys):
+    teacher = shutil.copy(trained()[1][0], tmp_path / "teacher.pt")
+    own = [*TWO, f"train.teacher.checkpoint={teacher}", "train.teacher.losses={cosine: 1}", "train.lr=0.005"]
+    joined = run_training(str(config_file), own)
+    for other, count in ((trained()[1][0], 0), (trained()[1][1], 2)):
+        shutil.copy(other, teacher)
+        capsys.readouterr()
+        assert run_training(str(config_file), own, resume="auto") == joined
+        told = f"train.teacher.checkpoint: {teacher} is another file than when "
+        assert capsys.readouterr().err.count(told) == count
+
+
 def test_networks_of_other_images_are_refused_before_another_is_trained(config_file, tmp_path, monkeypatch):
     values = [f"data.train={make_training_set(tmp_path / 'more', 5, 7, size=(32, 32))}"]
     run_training(str(config_file), ["model.networks=2", *values])
@@ -285,7 +311,7 @@ def test_finished_networks_of_different_images_are_not_joined(config_file, tmp_p
     make_training_set(tmp_path / "more", 6, 7, size=(32, 32))
     run_training(str(config_file), ["seed=1", *values])
     before = folders(config_file)
-    with pytest.raises(UserError, match=r"best.pt: trained on other data than .*start without --resume"):
+    with pytest.raises(UserError, match=r"best.pt: trained on 35 images of 5 identities, data.train now has 42 of 6"):
         run_training(str(config_file), ["model.networks=2", *values], resume="auto")
     assert folders(config_file) == before
 

@@ -13,6 +13,7 @@ from sphereface.errors import UserError
 from sphereface.training.run_folder import RunFolder
 from sphereface.training.trainer import Trainer
 
+from ..images import make_training_set
 from .runs import CPU, load, metrics_of, train
 
 
@@ -138,3 +139,18 @@ def test_a_set_made_of_a_numbered_list_that_is_trained_on_is_named_at_the_start(
     caplog.clear()
     Trainer(load(config_file, *given, f"data.exclude_file={made / 'people.txt'}"), CPU)
     assert "images of data.train" not in caplog.text
+
+
+def test_held_out_people_are_named_once_by_their_names_or_by_their_images(config_file, tmp_path, caplog):
+    folder, made = make_training_set(tmp_path / "people", 8, 7, size=(32, 32)), tmp_path / "made"
+    assert make_pairs([str(folder), str(made), "--folds", "2"]) == 0
+    given = (f"eval.sets.mine={made}", f"data.train={folder}")
+    Trainer(load(config_file, *given), CPU)
+    (line,) = [text for text in caplog.messages if text.startswith("eval.sets.mine: ")]
+    assert "have the names of identities in data.train" in line
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"Smith_{path.name}")
+    caplog.clear()
+    Trainer(load(config_file, *given), CPU)
+    (line,) = [text for text in caplog.messages if text.startswith("eval.sets.mine: ")]
+    assert "contains images of data.train, such as one of identity 'Smith_" in line

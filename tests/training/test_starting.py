@@ -88,6 +88,18 @@ def test_the_file_of_the_first_weights_is_recorded_also_after_a_resume(config_fi
     assert ("init_from" in before, before["numbered"]) == (False, [])  # its identities have names
 
 
+def test_the_processes_compare_what_they_start_from(config_file, first, monkeypatch):
+    """All of them, so that none trains on from a checkpoint of its own."""
+    from sphereface.training import trainer as module
+
+    compared = []
+    monkeypatch.setattr(module, "check_start", lambda _, file, sha256: compared.append((file, sha256)))
+    digest = hashlib.sha256(first.read_bytes()).hexdigest()
+    Trainer(load(config_file, f"train.init_from={first}"), CPU).begin()
+    Trainer(load(config_file), CPU).begin(first)
+    assert compared == [("train.init_from", digest), (str(first), digest)]
+
+
 def test_a_start_that_changed_since_is_told_at_a_resume(config_file, first, tmp_path, caplog):
     start = tmp_path / "pre.pt"
     shutil.copy(first, start)

@@ -158,7 +158,10 @@ def _check_names(
             raise UserError(f"{key}: got {shown(name)}, but data.train {also}has {shown(like)} · allowed: {remedy}")
     if required and names and len(missing) == len(names):
         only, in_file = (all(name.rpartition("/")[2].isdecimal() for name in some) for some in (known, names))
-        remedy = "give the list that belongs to this training set, or none"
+        remedy = (
+            "give the list that belongs to this training set; if these people have other names there, make pairs of "
+            "data.train (sphereface make-pairs); give none only if they are not there"
+        )
         if only != in_file:  # the same people may be there
             remedy = "make pairs of data.train (sphereface make-pairs), and give their people.txt and evaluation set"
         raise UserError(

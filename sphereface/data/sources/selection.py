@@ -195,10 +195,11 @@ def shared_names(source: Identities, images: Sequence[str]) -> list[str]:
 def shared_image(source: Source, names: Sequence[str], images: Sequence[EncodedImage]) -> str:
     """Return an identity whose image is one of a set of ``make-pairs``; "" if none is found.
 
-    Where one side has only numbers, names cannot be compared, and images are: equal numbers of two
-    sets may be two people, and one person may have two numbers. The first images of up to 4,096
-    identities are compared with up to 4,096 images of the set. If the set has names, it is only
-    compared with identities with numbers, and only if its ``names.tsv`` is there.
+    Names do not tell everything: equal numbers of two sets may be two people, and one person may
+    have two names or numbers. So up to 4,096 images of the training set, the first and, of few
+    identities, more of each, are compared with up to 4,096 images of the set. Identities with names
+    of its people are left to :func:`shared_names`. A set with names is only compared if its
+    ``names.tsv`` is there.
 
     Args:
         source: the training set.
@@ -206,7 +207,8 @@ def shared_image(source: Source, names: Sequence[str], images: Sequence[EncodedI
         images: the set's images.
     """
     made = sorted((int(match[2]), row, match[1]) for row, name in enumerate(names) if (match := _MADE.fullmatch(name)))
-    numbers, wanted = {person for _, _, person in made if person.isdecimal()}, set[bytes]()
+    people, wanted = {person for _, _, person in made}, set[bytes]()
+    numbers = set(filter(str.isdecimal, people))
     if made and not numbers and not _has_table(images[made[0][1]]):
         return ""
     for _, row, _ in made[:COMPARED]:
@@ -214,8 +216,10 @@ def shared_image(source: Source, names: Sequence[str], images: Sequence[EncodedI
             wanted.add(sha256(read_encoded(images[row])).digest())
     own = [name.rpartition("/")[2] for name in source.class_names] if wanted else []
     alike = evenly([label for label, name in enumerate(own) if name in numbers], COMPARED // 2)
-    others = [label for label, name in enumerate(own) if (numbers or name.isdecimal()) and name not in numbers]
-    label = first_among(source, [*alike, *evenly(others, COMPARED - len(alike))], wanted)
+    others = evenly([label for label, name in enumerate(own) if name not in numbers], COMPARED - len(alike))
+    forms = set(map(spelled, people - numbers))
+    labels = [*alike, *(label for label in others if spelled(own[label]) not in forms)]
+    label = first_among(source, labels, wanted, each=max(1, COMPARED // max(1, len(labels))))
     return "" if label is None else own[label]
 
 
@@ -224,13 +228,17 @@ def _has_table(image: EncodedImage) -> bool:
     return isinstance(image, Path) and (image.parent.parent / "names.tsv").is_file()
 
 
-def first_among(source: Source, labels: Iterable[int], digests: Container[bytes]) -> int | None:
-    """Return the first of the identities whose first image has one of the SHA-256 digests."""
+def first_among(source: Source, labels: Iterable[int], digests: Container[bytes], each: int = 1) -> int | None:
+    """Return the first of the identities with an image that has one of the SHA-256 digests.
+
+    Of an identity, up to ``each`` images are read: the first one, and others evenly spread.
+    """
     firsts = Labels.of(source.labels).firsts
     for label in labels:
-        with contextlib.suppress(OSError):
-            if sha256(source.read(int(firsts[label]))).digest() in digests:
-                return label
+        for index in evenly(range(*firsts[label : label + 2].tolist()), each):
+            with contextlib.suppress(OSError):
+                if sha256(source.read(index)).digest() in digests:
+                    return label
     return None
 
 
