@@ -236,9 +236,10 @@ def _check_made_alike(path: Path, sha256: str, settings: str, own_sha256: str, o
         )
     if settings != own_settings:
         theirs, ours = differing_parts(settings, own_settings)
-        raise UserError(
-            f"{path}: its settings differ: {shown_key(theirs)}; the query: {ours} · give the same options for both"
-        )
+        way_out = "give the same options for both"
+        if "network by plugin" in f"{theirs}{ours}":
+            way_out = f"{way_out}, and embed its images again if the code of the network changed"
+        raise UserError(f"{path}: its settings differ: {shown_key(theirs)}; the query: {ours} · {way_out}")
 
 
 def differing_parts(first: str, second: str) -> tuple[str, str]:

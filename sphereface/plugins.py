@@ -5,7 +5,6 @@ Only the user's environment chooses them. No configuration and no checkpoint can
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -13,12 +12,14 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from .errors import UserError, first_line
 
 VARIABLE = "SPHEREFACE_PLUGINS"
 _DIGITS = 12
-_code: dict[str, str] = {}
+_NOT_OWN = frozenset({"builtins", "sphereface", "timm", "torch", "torchvision", "__main__"})
+_code: dict[str, tuple[ModuleType, str]] = {}  # of the code in memory, which a later change of the file is not
 
 
 def load_plugins(value: str | None = None) -> list[str]:
@@ -38,26 +39,33 @@ def load_plugins(value: str | None = None) -> list[str]:
     return [_load(name) for name in names if name]
 
 
-def plugin_code() -> dict[str, str]:
-    """Return the loaded plugins: name of the module → first digits of the SHA-256 of its file."""
-    return dict(_code)
-
-
 def code_of(objects: Iterable[object]) -> str:
-    """Return digits for the plugins that define the classes of these objects; empty without one.
+    """Return digits of the files of other projects that define the classes of these objects.
 
-    The same weights give other embeddings if the code of a network changes.
+    The same weights give other embeddings if the code of a network changes. Empty if all classes
+    are of this package or of torch. A file that those import does not count.
     """
-    modules = {type(each).__module__ for each in objects} & _code.keys()
-    return "-".join(_code[name] for name in sorted(modules))
+    names = {type(each).__module__ for each in objects}
+    return "-".join(filter(None, map(_digits, sorted(name for name in names if name.split(".")[0] not in _NOT_OWN))))
+
+
+def _digits(module_name: str) -> str:
+    module = sys.modules.get(module_name)
+    if module is None or (file := getattr(module, "__file__", None)) is None:
+        return ""
+    if module_name not in _code or _code[module_name][0] is not module:
+        try:
+            digits = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:_DIGITS]
+        except OSError:
+            digits = ""
+        _code[module_name] = module, digits
+    return _code[module_name][1]
 
 
 def _load(name: str) -> str:
     path = Path(name)
     module_name = path.stem if path.suffix == ".py" else name
-    there = module_name in sys.modules
-    if there and path.suffix != ".py":
-        _keep_code(module_name)
+    if module_name in sys.modules and path.suffix != ".py":
         return module_name
     try:
         if path.suffix == ".py":
@@ -70,15 +78,7 @@ def _load(name: str) -> str:
         raise UserError(
             f"{VARIABLE}: {name}: cannot be imported ({type(error).__name__}: {first_line(error)})"
         ) from error
-    if not there:
-        _keep_code(module_name)
     return module_name
-
-
-def _keep_code(module_name: str) -> None:
-    if file := getattr(sys.modules[module_name], "__file__", None):
-        with contextlib.suppress(OSError):
-            _code[module_name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:_DIGITS]
 
 
 def _load_file(path: Path, module_name: str) -> None:

@@ -120,7 +120,7 @@ def test_changed_code_is_another_network(outside, capsys):
         capsys.readouterr()
         settings = [part for value in (*SETTINGS, "train.steps=8") for part in ("--set", value)]
         run("train", "--config", "my.yaml", "--resume", folder, *settings)
-        assert capsys.readouterr().err.count("SPHEREFACE_PLUGINS: the code of my_net changed since step ") == times
+        assert capsys.readouterr().err.count("the code of the network's plugin changed since step ") == times
     assert len(images) > 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,26 +48,29 @@ def _report(source: Path, root: Path | None) -> dict[str, bytes]:
 
 
 def _check_beside(destination: Path, more: Mapping[str, bytes]) -> None:
-    """Refuse a folder where a report of ``sphereface align`` would count for crops of others."""
+    """Refuse or tell where a report of ``sphereface align`` would count for crops of others."""
     near = report_near(destination)
     if near is not None and not more:
         raise UserError(
-            f"DST: got {destination}, near {near}, which is of other crops and would count for these, too · give "
-            "another folder"
+            f"DST: got {destination}, near {near}, which is of other crops, or of these in another size, and would "
+            "count for these, too · give another folder"
         )
-    others = [] if near is not None or not more else _packed_in(destination.parent, destination.stem)
+    taken = (destination.parent / REPORT_NAME).exists()
+    others = [] if taken or not more else _packed_in(destination.parent, destination.stem)
     if others:
-        raise UserError(
-            f"DST: got {destination}, beside {others[0].name}, for which the {REPORT_NAME} of these crops would count, "
-            "too · give a folder without other sets"
+        log.warning(
+            "%s: if you train on %s beside it, the %s of these crops counts for that set, too · a folder for each set "
+            "avoids it",
+            *(destination, others[0].name, REPORT_NAME),
         )
 
 
 def _packed_in(folder: Path, stem: str) -> list[Path]:
-    """Return the packed sets of a folder whose names do not start with a stem."""
+    """Return the packed sets of a folder, without those of this name and its shards."""
+    own = re.compile(rf"{re.escape(stem)}(-\d{{5,}}-of-\d{{5,}})?\.\w+")
     try:
         return sorted(
-            path for path in folder.iterdir() if path.suffix.lower() in _PACKED and not path.name.startswith(stem)
+            path for path in folder.iterdir() if path.suffix.lower() in _PACKED and not own.fullmatch(path.name)
         )
     except OSError:  # there is no such folder yet, or packing explains why it cannot be used
         return []

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..config import Config, differences
 from ..errors import UserError, count_of, shown
-from ..plugins import plugin_code
 from .distributed import World
 from .same_run import MOST_DIFFERENCES, PLACES, TEACHER_PLACES
 from .training_set import TrainingSet, sampled_labels
@@ -34,7 +33,6 @@ def check_settings(world: World, config: Config) -> None:
     teacher = plain["train"]["teacher"]
     teacher |= {name: teacher[name] is not None for name in TEACHER_PLACES}
     plain["eval"]["sets"] = sorted(plain["eval"]["sets"])
-    plain["plugins"] = plugin_code()
     _check(world, plain, _other_settings)
 
 
@@ -49,19 +47,26 @@ def check_data(world: World, data: TrainingSet) -> None:
         _check(world, about, _other_data)
 
 
-def check_files(world: World, teacher: str | None, digests: Mapping[str, str]) -> None:
-    """Refuse processes with another teacher or other evaluation sets than the first one.
+def check_files(world: World, teacher: str | None, code: str, digests: Mapping[str, str]) -> None:
+    """Refuse processes with another teacher, network or evaluation sets than the first one.
 
     Args:
         world: the processes.
         teacher: SHA-256 of the teacher of this process, if any.
+        code: of its network, see :func:`~sphereface.plugins.code_of`.
         digests: of its evaluation sets.
 
     Raises:
         UserError: on all processes.
     """
     _check(
-        world, {"teacher": teacher, **{f"eval.sets.{name}": digest for name, digest in digests.items()}}, _other_file
+        world,
+        {
+            "train.teacher": teacher,
+            "the plugin of the network": code,
+            **{f"eval.sets.{name}": digest for name, digest in digests.items()},
+        },
+        _other_file,
     )
 
 
@@ -132,8 +137,7 @@ def _unlike(first: Facts, own: Facts) -> str:
 
 def _other_file(first: Facts, own: Facts, rank: int) -> str:
     key = next(key for key in own if own[key] != first.get(key))
-    what = "train.teacher" if key == "teacher" else key
     return (
-        f"{what}: process {rank} has other content than process 0 · allowed: the same for all processes · copy it to "
+        f"{key}: process {rank} has other content than process 0 · allowed: the same for all processes · copy it to "
         "all machines again"
     )

@@ -129,8 +129,12 @@ def _check_finished(done: Sequence[Path], config: Config, world: World) -> None:
     """Refuse finished networks of other data than today's; warn of another file of the teacher."""
     if not done:
         return
-    with Heartbeat(lambda: log.info("reading the data")):
-        data = TrainingSet(config, world)
+    try:
+        with Heartbeat(lambda: log.info("reading the data")):
+            data = TrainingSet(config, world)
+    except UserError as error:  # not needed if all are finished; otherwise training says the same
+        log.warning("the finished networks are not compared with the training data: %s", error)
+        return
     for path in done:
         meta = load_checkpoint(path, mapped=True)["meta"]
         data.check({**meta, "teacher": None}, path)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 
-from ..plugins import plugin_code
-
 
 def versions() -> dict[str, str]:
     """Return versions of packages and Python, the platform, and the git revision of this code.
@@ -24,7 +22,6 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed as a package"
-    found |= {f"plugin {name}": digits for name, digits in plugin_code().items()}
     return {**found, "python": platform.python_version(), "platform": platform.platform(), "revision": _git_revision()}
 
 

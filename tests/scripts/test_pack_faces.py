@@ -406,7 +406,7 @@ def test_a_killed_pack_leaves_no_rec_and_can_be_done_again(tmp_path):
     assert source.read(7_998) == first.read_bytes()
 
 
-def test_a_report_counts_for_no_other_set_of_its_folder(tmp_path, capsys):
+def test_a_report_counts_for_no_other_set_of_its_folder(tmp_path, capsys, caplog):
     own, other = make_training_set(tmp_path / "own", 2, 2), make_training_set(tmp_path / "other", 3, 1)
     (own / "align-report.json").write_text('{"settings": {"size": "112x96", "template_origin": 1}}')
 
@@ -417,15 +417,18 @@ def test_a_report_counts_for_no_other_set_of_its_folder(tmp_path, capsys):
         assert written(tmp_path / name.split("/")[0]) == before
 
     assert run(own, tmp_path / "a/full.tar") == 0
-    would_count = f"near {tmp_path}/a/align-report.json, which is of other crops and would count for these, too · give"
+    would_count = f"near {tmp_path}/a/align-report.json, which is of other crops, or of these in another size, and "
     refused(own, "a/small.tar", would_count, "--size", "56x48")
     refused(other, "a/other.tar", would_count)
     refused(other, "a/deeper/other.rec", would_count)
     assert run(own, tmp_path / "a/train.rec") == 0  # the same crops
     assert run(other, tmp_path / "b/other.tar") == 0
-    refused(own, "b/full.tar", "beside other.tar, for which the align-report.json of these crops would count, too · ")
     assert run(other, tmp_path / "b/again.rec") == 0
     assert run(own, tmp_path / "c/full.tar", "--shard-mb", "1") == 0
+    assert "beside it" not in caplog.text
+    assert run(own, tmp_path / "b/othe.tar") == 0
+    told = "othe.tar: if you train on again.rec beside it, the align-report.json of these crops counts for that set"
+    assert told in caplog.text
     assert run(own, tmp_path / "c/full.tar", "--shard-mb", "1") == 2  # they exist, which is told
     assert "full-00000-of-00001.tar" in capsys.readouterr().err
 

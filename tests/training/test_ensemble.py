@@ -268,7 +268,7 @@ def test_one_network_that_is_finished_is_trained_again(config_file):
     assert run_training(str(config_file), resume="auto").parent != first.parent
 
 
-def test_finished_networks_of_other_images_are_refused(config_file, tmp_path):
+def test_finished_networks_of_other_images_are_refused(config_file, tmp_path, capsys):
     images = make_training_set(tmp_path / "more", 5, 7, size=(32, 32))
     listed = tmp_path / "left-out.txt"
     listed.write_text("id00\n")
@@ -280,6 +280,10 @@ def test_finished_networks_of_other_images_are_refused(config_file, tmp_path):
     with pytest.raises(UserError, match=r"best.pt: trained on 28 images of 4 identities, data.train now has 21 of 3"):
         run_training(str(config_file), own, resume="auto")
     assert folders(config_file) == before
+    images.rename(tmp_path / "moved")  # not needed any more
+    capsys.readouterr()
+    assert run_training(str(config_file), own, resume="auto") == joined
+    assert "the finished networks are not compared with the training data: data.train: got " in capsys.readouterr().err
 
 
 def test_finished_networks_of_another_teacher_are_told(config_file, trained, tmp_path, capsys):
