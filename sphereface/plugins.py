@@ -46,7 +46,10 @@ def code_of(objects: Iterable[object]) -> str:
     are of this package or of torch. A file that those import does not count.
     """
     names = {type(each).__module__ for each in objects}
-    return "-".join(filter(None, map(_digits, sorted(name for name in names if name.split(".")[0] not in _NOT_OWN))))
+    found = [digits for name in sorted(names) if name.split(".")[0] not in _NOT_OWN and (digits := _digits(name))]
+    return (
+        found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()[:_DIGITS] if found else ""
+    )
 
 
 def _digits(module_name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import json
 import re
 import sqlite3
@@ -28,7 +29,7 @@ from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES, Resized, load_model
 from sphereface.places import FORMS
-from sphereface.plugins import load_plugins
+from sphereface.plugins import code_of, load_plugins
 from sphereface.training.learner import Learner
 
 from .images import make_pairs, make_training_set
@@ -122,6 +123,18 @@ def test_changed_code_is_another_network(outside, capsys):
         run("train", "--config", "my.yaml", "--resume", folder, *settings)
         assert capsys.readouterr().err.count("the code of the network's plugin changed since step ") == times
     assert len(images) > 1
+
+
+def test_the_code_of_many_files_is_as_short_as_that_of_one(tmp_path, monkeypatch):
+    """It is part of a file's name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    objects = []
+    for number in range(30):
+        (tmp_path / f"layers_{number}.py").write_text(f"class Layer:\n    number = {number}\n")
+        objects.append(importlib.import_module(f"layers_{number}").Layer())
+    codes = [code_of(objects[:count]) for count in range(31)]
+    assert (codes[0], len(set(codes)), {len(code) for code in codes[1:]}) == ("", 31, {12})
+    assert code_of([*objects[::-1], torch.nn.ReLU(), load_model, 1]) == codes[-1]
 
 
 def test_a_resumed_run_of_it_is_the_same_to_the_bit(outside):
