@@ -47,9 +47,9 @@ def code_of(objects: Iterable[object]) -> str:
     """
     names = {type(each).__module__ for each in objects}
     found = [digits for name in sorted(names) if name.split(".")[0] not in _NOT_OWN and (digits := _digits(name))]
-    return (
-        found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()[:_DIGITS] if found else ""
-    )
+    if len(found) < 2:
+        return "".join(found)
+    return hashlib.sha256("".join(found).encode()).hexdigest()[:_DIGITS]
 
 
 def _digits(module_name: str) -> str:

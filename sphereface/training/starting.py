@@ -106,10 +106,8 @@ def changed_teacher(meta: Mapping[str, Any], teacher: TeacherConfig, checkpoint:
         teacher: of today's configuration.
         checkpoint: its path, for the message.
     """
-    files = {
-        "checkpoint": teacher.checkpoint,
-        "embeddings": teacher.embeddings,
-    }  # an ONNX file may have others beside it
+    # An ONNX file may have others beside it.
+    files = {"checkpoint": teacher.checkpoint, "embeddings": teacher.embeddings}
     return [
         f"train.teacher.{key}: {file} is another file than when {checkpoint} was trained, which learned from that one "
         "· to train by the file of today, start without --resume"
