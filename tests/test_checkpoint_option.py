@@ -77,7 +77,7 @@ def test_of_a_run_and_its_copy_the_one_with_the_most_steps_is_taken(own, copied,
     assert checkpoint_path("latest") == Path("runs/c", found, "last.pt")
     other = copy if run.endswith(found) else run
     assert capsys.readouterr().err == (
-        f"note: runs/c/{found}/last.pt: this run started in the same second as {other}/last.pt, so one may be a copy · "
+        f"note: runs/c/{found}/last.pt: this run started at the same time as {other}/last.pt, so one may be a copy · "
         f"to use another one, give its path\nnote: latest: using the checkpoint runs/c/{found}/last.pt\n"
     )
 

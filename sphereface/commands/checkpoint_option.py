@@ -79,7 +79,7 @@ def _newest(folder: Path) -> Path | None:
         return None
     (key, found), *others = sorted(runs, reverse=True)
     if same := [shown_key(str(checkpoint)) for other, checkpoint in others if other[0] == key[0]]:
-        note = f"this run started in the same second as {', '.join(same[:10])}, so one may be a copy"
+        note = f"this run started at the same time as {', '.join(same[:10])}, so one may be a copy"
         sys.stderr.write(f"note: {shown_key(str(found))}: {note} · to use another one, give its path\n")
     for run in _run_folders(folder):
         if _starts_after(run, key[0]):  # it has no checkpoint, or it would be the one

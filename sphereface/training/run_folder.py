@@ -21,7 +21,7 @@ from ..yaml_text import dump_yaml
 from .progress import Progress
 from .run_checkpoints import RunCheckpoints, is_set_aside, set_aside_advice
 from .same_run import saved_config, unknown_runs, what_trains, why_new
-from .started import order_of, started_at, torchrun_job
+from .started import now_text, order_of, started_at, torchrun_job
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class RunFolder(RunCheckpoints):
         ]
         if others := [str(run.path) for run, lines in runs if not lines and run.path != self.path]:
             log.warning(
-                "resume auto: %s started in the same second as %s, so one may be a copy · of the unfinished ones, one "
+                "resume auto: %s started at the same time as %s, so one may be a copy · of the unfinished ones, one "
                 "with the most steps is resumed · to resume another one: stop, and give --resume FOLDER",
                 ", ".join(others[:10]),
                 self.path,
@@ -244,7 +244,7 @@ class RunFolder(RunCheckpoints):
         Raises:
             UserError: the folder cannot be written.
         """
-        started = (self.about() or {}).get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        started = (self.about() or {}).get("started") or now_text()
         try:
             for part in self.path.glob(".*.part"):
                 part.unlink(missing_ok=True)

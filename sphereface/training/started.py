@@ -9,13 +9,23 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+_TIME = "%Y-%m-%dT%H:%M:%S.%f%z"
+
+
+def now_text() -> str:
+    """Return the start time of a run that starts now, with its zone, as ``run.json`` has it.
+
+    It has microseconds: scripts start several short runs in a second, and copies keep the time.
+    """
+    return datetime.now(timezone.utc).astimezone().strftime(_TIME)
+
 
 def started_at(about: Mapping[str, Any]) -> datetime:
     """Return when a run started, by its ``run.json``; the earliest time if that is not known.
 
-    A time without a zone is in this machine's zone.
+    A time without a zone is in this machine's zone. Earlier versions wrote no parts of a second.
     """
-    for form in ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"):
+    for form in (_TIME, "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"):
         try:
             return datetime.strptime(about["started"], form).astimezone(timezone.utc)
         except (KeyError, TypeError, ValueError, OverflowError):

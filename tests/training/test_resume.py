@@ -13,6 +13,7 @@ import shutil
 import typing
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -828,6 +829,18 @@ def test_auto_takes_the_newest_run_across_time_zones(config_file):
     assert auto(config_file) == newest
 
 
+def test_of_runs_begun_in_one_second_auto_takes_the_last(config_file, monkeypatch, caplog):
+    config = load(config_file, *SHORT)
+    clock = SimpleNamespace(strftime=lambda _: "20260301-100000")  # for the names of the folders
+    monkeypatch.setattr("sphereface.training.run_folder.time", clock)
+    for number in range(12):  # as text, -10 is before -2
+        run = RunFolder.create(config)
+        run.write_start(config, {})
+        assert run.path.name == "20260301-100000" + (f"-{number}" if number else "")
+        assert auto(config_file) == run.path
+    assert "same time" not in caplog.text
+
+
 def test_of_a_run_and_its_copies_auto_takes_the_one_with_the_most_steps(config_file, caplog):
     start = "2026-03-01T10:00:00+0000"
     unfinished(config_file, "20260228-100000", "2026-02-28T10:00:00+0000")
@@ -835,7 +848,7 @@ def test_of_a_run_and_its_copies_auto_takes_the_one_with_the_most_steps(config_f
     (run / "step-00000004.pt").write_bytes(b"of step 4")
     with pytest.raises(BadCheckpoint):  # the one whose checkpoint is no checkpoint was taken
         auto(config_file)
-    assert "same second" not in caplog.text
+    assert "same time" not in caplog.text
     (run / "step-00000004.pt").rename(run / "step-4.pt")
     backup = unfinished(config_file, "20260301-100000-backup", start)
     assert auto(config_file) == run  # with as many steps
@@ -843,7 +856,7 @@ def test_of_a_run_and_its_copies_auto_takes_the_one_with_the_most_steps(config_f
     save_checkpoint(backup / "step-00000004.pt", {"meta": {"step": 4}}, {})
     unfinished(config_file, "20260301-100000-1", start, "seed=5")  # another run, begun in this second
     assert auto(config_file) == backup
-    line = f"resume auto: {run} started in the same second as {backup}, so one may be a copy · of the unfinished ones, "
+    line = f"resume auto: {run} started at the same time as {backup}, so one may be a copy · of the unfinished ones, "
     assert caplog.text.count(line) == 1
     (run / "run.json").write_text(json.dumps({"status": "finished", "started": start}))
     caplog.clear()
@@ -853,7 +866,7 @@ def test_of_a_run_and_its_copies_auto_takes_the_one_with_the_most_steps(config_f
         (path / "run.json").write_text(json.dumps({"status": "stopped"}))
     caplog.clear()
     assert auto(config_file).name == "20260228-100000"
-    assert "same second" not in caplog.text
+    assert "same time" not in caplog.text
 
 
 @pytest.mark.parametrize(
