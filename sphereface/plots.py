@@ -100,7 +100,7 @@ def learning_figure(runs: Mapping[str, Path]) -> Figure:
         UserError: no run has evaluated a set.
     """
     metrics = {label: read_metrics(path) for label, path in runs.items()}
-    sets = list(dict.fromkeys(name for curves in metrics.values() for name in _eval_names(curves)))
+    sets = list(dict.fromkeys(name for curves in metrics.values() for name in main_figures(curves)))
     if not sets:
         raise UserError(f"{', '.join(map(str, runs.values()))}: no set was evaluated (eval.sets)")
     recipes = list(dict.fromkeys(label.partition("/")[0] for label in runs))
@@ -140,7 +140,7 @@ def summary_table(runs: Mapping[str, Path]) -> str:
             _last(curves, name, form)
             for name, form in (("images_seen", ",.0f"), ("train/minutes", ".1f"), ("train/loss", ".3f"))
         )
-        for name in _eval_names(curves) or [""]:  # a run without a set also has a line
+        for name in main_figures(curves) or [""]:  # a run without a set also has a line
             accuracies = curves[name][1] if name else []
             best_of = max((value for value in accuracies if not math.isnan(value)), default=math.nan)
             last, best = (f"{accuracies[-1]:.2%}", f"{best_of:.2%}") if accuracies else ("–", "–")
@@ -153,7 +153,7 @@ def summary_table(runs: Mapping[str, Path]) -> str:
 def _draw(
     axes: Any, name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str, colour: str
 ) -> None:
-    names = _eval_names(curves) if name == "eval" else [name] * (name in curves)
+    names = main_figures(curves) if name == "eval" else [name] * (name in curves)
     for style, found in zip(("-o", "--s", ":^", "-.d") * len(names), names, strict=False):
         which = _set_name(found) if name == "eval" else ""
         text = " · ".join(part for part in (label, which) if part)
@@ -172,7 +172,7 @@ def _legend(axes: Any) -> None:
             text.set_parse_math(False)
 
 
-def _eval_names(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> list[str]:
+def main_figures(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> list[str]:
     """Return the main figure of each evaluation set: its accuracy, or else the one written longest.
 
     Of several it is the first: :meth:`~sphereface.evaluation.result.Result.scalars` begins with it.

@@ -139,6 +139,31 @@ def test_sets_of_one_name_with_other_content_are_told(tmp_path, capsys):
     assert capsys.readouterr().err == unknown.format("eval.sets.mine, eval.sets.id", "any run")
 
 
+def test_runs_of_different_training_data_are_told(tmp_path, capsys):
+    """Of a run without a sample nothing is said."""
+    data = {
+        "a": {"class_names": ["x", "y"], "num_images": 4, "sample": ["1" * 32, "2" * 32]},
+        "b": {"class_names": ["x", "y"], "num_images": 4, "sample": ["1" * 32, "2" * 32]},
+        "older": {"class_names": ["x"], "num_images": 4},
+        "more": {"class_names": ["x", "y"], "num_images": 5, "sample": ["1" * 32, "2" * 32]},
+        "renamed": {"class_names": ["x", "z"], "num_images": 4, "sample": ["1" * 32, "2" * 32]},
+        "replaced": {"class_names": ["x", "y"], "num_images": 4, "sample": ["1" * 32, "3" * 32]},
+    }
+    for name, each in data.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "metrics.jsonl").write_text('{"images_seen": 8, "train/loss": 1.0}\n')
+        save_checkpoint(tmp_path / "runs" / name / "last.pt", {"meta": {**each, "digests": {}}}, {})
+    for names, sides in (
+        ("a b older", ""),
+        ("a more b", "runs/a, runs/b | runs/more"),
+        ("a renamed", "runs/a | runs/renamed"),
+        ("older replaced a", "runs/replaced | runs/a"),
+    ):
+        assert compare_runs.main([str(tmp_path / "runs" / name) for name in names.split()]) == 0
+        note = f"note: data.train: its images or identities differ between runs: {sides} · compare recipes on the same "
+        assert capsys.readouterr().err == (f"{note}data\n" if sides else "")
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["_hidden", "a$b$_{", "漢字", "plain"])
 def test_names_of_runs_are_shown_as_they_are(tmp_path, name):

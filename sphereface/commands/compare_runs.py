@@ -7,12 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..face_figures import FIGURE_MARK, draw_into
 from ..files import write_whole
-from ..plots import curves_figure, learning_figure, read_metrics, summary_table
+from ..plots import curves_figure, learning_figure, main_figures, read_metrics, summary_table
 from ..small_files import check_replaceable
+
+_OF_DATA = ("class_names", "num_images", "sample")  # what checkpoints of earlier versions have, too
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
     if None not in (args.output, args.learning) and args.output.resolve() == args.learning.resolve():
         raise UserError(f"--output, --learning: got {args.output} for both · allowed: a file for each figure")
     print(summary_table(runs))
-    sys.stderr.writelines(f"note: {line}\n" for line in different_sets(runs))
+    if len(runs) > 1:
+        metas = {label: _meta(path) for label, path in runs.items()}
+        sys.stderr.writelines(f"note: {line}\n" for line in different_data(metas) + different_sets(runs, metas))
     for option, path, draw in plots:
         if path is None:
             continue
@@ -39,19 +44,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def different_sets(runs: Mapping[str, Path]) -> list[str]:
+def different_sets(runs: Mapping[str, Path], metas: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a line on each set that had, or may have had, other content in some of the runs.
-
-    The digests in the runs' last checkpoints tell.
 
     Args:
         runs: label → run folder.
+        metas: label → ``meta`` of the run's last checkpoint, whose digests tell; empty without one.
     """
     found: dict[str, dict[str, list[str]]] = {}  # set → digest, "" if it is not known → labels
-    for label, path in runs.items() if len(runs) > 1 else ():
-        digests = _digests(path)
-        figures = [name.rpartition("/") for name in read_metrics(path) if name.startswith("eval/")]
-        for name in dict.fromkeys(of[5:] for of, _, tag in figures if tag != "changed" and "/accuracy_" not in of):
+    for label, path in runs.items():
+        digests = metas[label].get("digests", {})
+        for figure in main_figures(read_metrics(path)):
+            name = figure.removeprefix("eval/").rpartition("/")[0]
             found.setdefault(name, {}).setdefault(digests.get(name, ""), []).append(label)
     unknown: dict[str, list[str]] = {}  # labels → sets
     for name, groups in found.items():
@@ -71,15 +75,31 @@ def different_sets(runs: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _digests(run: Path) -> Mapping[str, str]:
-    """Return the digests of a run's sets; an empty mapping if its checkpoint does not tell them."""
+def different_data(metas: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line if runs are known to have learnt from different images or identities.
+
+    Args:
+        metas: label → ``meta`` of the run's last checkpoint; runs without one are not compared.
+    """
+    groups: dict[str, list[str]] = {}  # what is known of the data → labels
+    for label, meta in metas.items():
+        if "sample" in meta:
+            groups.setdefault(repr([meta.get(key) for key in _OF_DATA]), []).append(label)
+    if len(groups) < 2:
+        return []
+    sides = " | ".join(map(", ".join, groups.values()))
+    return [f"data.train: its images or identities differ between runs: {sides} · compare recipes on the same data"]
+
+
+def _meta(run: Path) -> Mapping[str, Any]:
+    """Return what the last checkpoint of a run tells; an empty mapping if there is none."""
     from ..checkpoint import BadCheckpoint, load_checkpoint  # imports torch
 
     try:
-        digests: Mapping[str, str] = load_checkpoint(run / "last.pt", mapped=True).get("meta", {}).get("digests", {})
+        meta: Mapping[str, Any] = load_checkpoint(run / "last.pt", mapped=True).get("meta", {})
     except BadCheckpoint:
         return {}
-    return digests
+    return meta
 
 
 def labelled(paths: Sequence[Path]) -> dict[str, Path]:
