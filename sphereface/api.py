@@ -127,8 +127,11 @@ class FaceEmbedder:
             UserError: the detector has no name.
         """
         mirrored = "with mirror images" if self.flip else "without mirror images"
-        code = code_of(self._loaded.model.modules())
-        return f"{self.reader.settings}, {mirrored}{f', network by plugin {code}' if code else ''}"
+        return f"{self.reader.settings}, {mirrored}{f', network by plugin {self._code}' if self._code else ''}"
+
+    @property
+    def _code(self) -> str:
+        return code_of(self._loaded.model.modules())
 
     @property
     def sha256(self) -> str:
@@ -152,7 +155,9 @@ class FaceEmbedder:
     @cached_property
     def _found_calibration(self) -> tuple[Calibration | None, str]:
         mirror = "join" if self.flip else "none"
-        return find_calibration(self.checkpoint, self._calibration, sha256=self.sha256, mirror=mirror)
+        return find_calibration(
+            self.checkpoint, self._calibration, sha256=self.sha256, mirror=mirror, plugin=self._code
+        )
 
     def face(self, image: Image) -> Face:
         """Find the face of an image and align it; without ``align`` check the size of a crop.

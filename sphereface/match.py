@@ -79,7 +79,7 @@ def compare(
 
 
 def find_calibration(
-    checkpoint: Path, given: Path | None, *, sha256: str, mirror: str
+    checkpoint: Path, given: Path | None, *, sha256: str, mirror: str, plugin: str = ""
 ) -> tuple[Calibration | None, str]:
     """Return the calibration of a checkpoint, and why the file beside the checkpoint does not fit.
 
@@ -88,20 +88,21 @@ def find_calibration(
         given: file of the calibration; None: the file beside the checkpoint, if there is one.
         sha256: of the checkpoint.
         mirror: ``"join"`` or ``"none"``, the use of mirror images.
+        plugin: see :class:`~sphereface.evaluation.calibration.Calibration`.
 
     Returns:
         The calibration and an empty text. Without a file None and an empty text. If the file beside
         the checkpoint was made with another use of mirror images, None and the reason.
 
     Raises:
-        UserError: the file is damaged or belongs to another checkpoint, or ``given`` was made with
-            another use of mirror images.
+        UserError: the file is damaged, belongs to another checkpoint or to other code of its
+            plugin, or ``given`` was made with another use of mirror images.
     """
     path = given or calibration_path(checkpoint)
     if given is None and not path.exists():
         return None, ""
     try:
-        return read_calibration(path, checkpoint_sha256=sha256, mirror=mirror), ""
+        return read_calibration(path, checkpoint_sha256=sha256, mirror=mirror, plugin=plugin), ""
     except OtherMirror as error:
         if given is not None:
             raise

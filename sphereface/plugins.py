@@ -10,13 +10,17 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .errors import UserError, first_line
 
 VARIABLE = "SPHEREFACE_PLUGINS"
+OF_NETWORK, OF_LOSS, OF_TEACHER = (f"plugin of the {part}" for part in ("network", "loss", "teacher"))
+"""Keys of a checkpoint's ``meta.versions`` with the :func:`code_of` of the parts of a run."""
+OTHER_CODE = "was trained with other code of the plugin of the network"
 _DIGITS = 12
 _NOT_OWN = frozenset({"builtins", "sphereface", "timm", "torch", "torchvision", "__main__"})
 _code: dict[str, tuple[ModuleType, str]] = {}  # of the code in memory, which a later change of the file is not
@@ -50,6 +54,23 @@ def code_of(objects: Iterable[object]) -> str:
     if len(found) < 2:
         return "".join(found)
     return hashlib.sha256("".join(found).encode()).hexdigest()[:_DIGITS]
+
+
+def changed_code(meta: Mapping[str, Any], codes: Mapping[str, str]) -> list[str]:
+    """Return which plugins have other code than when a checkpoint was written.
+
+    Args:
+        meta: of the checkpoint. What an earlier version did not keep is not compared.
+        codes: the code of today by :data:`OF_NETWORK` and the like; only these are compared.
+    """
+    before = versions_of(meta)
+    return [key for key, code in codes.items() if before.get(key, code) != code]
+
+
+def versions_of(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a checkpoint's ``meta`` says of the code that wrote it; empty if nothing."""
+    versions = meta.get("versions")
+    return versions if isinstance(versions, Mapping) else {}
 
 
 def _digits(module_name: str) -> str:

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,13 +24,14 @@ from sphereface.data import sources
 from sphereface.data.identities import Labels
 from sphereface.errors import UserError
 from sphereface.evaluation import embed_files
+from sphereface.evaluation.calibration import Calibration, Threshold
 from sphereface.evaluation.protocols import PROTOCOLS
 from sphereface.export.formats import onnx_runner
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS
 from sphereface.models import BACKBONES, Resized, load_model
 from sphereface.places import FORMS
-from sphereface.plugins import code_of, load_plugins
+from sphereface.plugins import OTHER_CODE, code_of, load_plugins
 from sphereface.training.learner import Learner
 
 from .images import make_pairs, make_training_set
@@ -99,29 +101,101 @@ def test_a_backbone_from_outside_goes_through_every_command(outside, capsys):
     assert "Anna_0" in capsys.readouterr().out
 
 
-def test_changed_code_is_another_network(outside, capsys):
+def edit(module: str, old: str, new: str) -> None:
+    """Change the code of a plugin, as between two commands."""
+    text = Path(f"{module}.py").read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    Path(f"{module}.py").write_text(text.replace(old, new), encoding="utf-8")
+    sys.modules.pop(module)
+    {"my_net": BACKBONES, "my_margin": MARGINS}[module].pop(module.replace("_", "-"))
+    load_plugins()
+
+
+def calibrate(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a calibration that an evaluation of enough pairs would learn."""
+
+    def learnt(cosines: object, same: object, **options: Any) -> Calibration:
+        options.pop("num_repeated")
+        options["flip"] = True
+        return Calibration(**options, slope=1.0, offset=0.0, prior=0.5, thresholds=(Threshold(0.1, 0.5, 0.9, 100),))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sphereface.commands.eval_calibration.fit_calibration", learnt)
+        run("eval", "--ckpt", checkpoint, "--lfw", "pairs", "--pairs", "pairs/pairs.txt", "--calibrate")
+
+
+def said_by(*more: str, resume: str | None = None, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a training writes to stderr."""
+    settings = [argument for value in (*SETTINGS, *more) for argument in ("--set", value)]
+    capsys.readouterr()
+    run("train", "--config", "my.yaml", *settings, *(["--resume", resume] if resume else []))
+    return capsys.readouterr().err
+
+
+def test_changed_code_of_each_part_of_a_run_is_told(outside, capsys):
+    """Of the network, also where its weights start a run, teach one, or are joined; and of the loss."""
+    first = train("seed=5")
+    teacher = [
+        "name=taught",
+        "loss.name=my-margin",
+        f"train.teacher={{checkpoint: {first}/last.pt, losses: {{cosine: 1}}, label_weight: 0}}",
+    ]
+    said_by(*teacher, "train.steps=6", capsys=capsys)
+    line = "the code of the plugin of the {} changed since step "
+    changed = [line.format(part) for part in ("network", "loss", "teacher")]
+    for module, old, new, expected in (
+        ("my_net", "self.body(images)", "self.body(images)", []),
+        ("my_margin", "class MyMargin(ScaledMargin):", "class MyMargin(ScaledMargin):  # other", ["loss"]),
+        ("my_net", "self.body(images)", "self.body(images.relu())", ["network", "loss", "teacher"]),
+    ):
+        edit(module, old, new)
+        said = said_by(*teacher, "train.steps=8", resume=str(max(Path("runs/taught").iterdir())), capsys=capsys)
+        assert [each for each in changed if each in said] == [line.format(part) for part in expected]
+    said = said_by("name=from", f"train.init_from={first}/last.pt", capsys=capsys)
+    assert f"train.init_from: {first}/last.pt {OTHER_CODE}: its weights fit but may mean something else" in said
+    second = train("seed=6")
+    capsys.readouterr()
+    run("join", first / "last.pt", second / "last.pt", "--output", "both.pt")
+    assert f"{second}/last.pt {OTHER_CODE} than {first}/last.pt: one of them" in capsys.readouterr().err
+    third = train("seed=7")
+    capsys.readouterr()
+    run("join", second / "last.pt", third / "last.pt", "--output", "two.pt")
+    load_model(Path("two.pt"))
+    assert OTHER_CODE not in capsys.readouterr().err
+    edit("my_net", "self.body(images.relu())", "self.body(images)")
+    load_model(Path("two.pt"))
+    load_model(Path("both.pt"))
+    assert capsys.readouterr().err.count(OTHER_CODE) == 1
+
+
+def test_changed_code_is_another_network(outside, capsys, monkeypatch):
     """Neither cached embeddings nor a gallery of the earlier code are used, and a resume tells it."""
     folder = train()
     evaluate = ("eval", "--ckpt", folder / "best.pt", "--lfw", "pairs", "--pairs", "pairs/pairs.txt")
     run(*evaluate)
+    calibrate(folder / "best.pt", monkeypatch)
     run("embed", "pairs", "gallery", "--ckpt", folder / "best.pt", "--aligned")
     kept = {path.name for path in (folder / "embeddings").iterdir()}
     images = sorted(Path("pairs").rglob("*.png"))
-    text = (outside / "my_net.py").read_text(encoding="utf-8")
-    assert "self.body(images)" in text
-    for times, code in ((0, text), (1, text.replace("self.body(images)", "self.body(images.relu())"))):
-        (outside / "my_net.py").write_text(code, encoding="utf-8")
-        sys.modules.pop("my_net")
-        BACKBONES.pop("my-net")
+    for times, new in ((0, "self.body(images)"), (1, "self.body(images.relu())")):
+        edit("my_net", "self.body(images)", new)
         capsys.readouterr()
         run(*evaluate)
+        said = capsys.readouterr().err
+        assert said.count(f"best.pt {OTHER_CODE}: its embeddings are not those of its evaluations\n") == times
+        assert main([str(part) for part in ("verify", *images[:2], "--ckpt", folder / "best.pt", "--aligned")]) == (
+            2 if times else 0
+        )
+        shown = capsys.readouterr()
+        assert ("decision" in shown.out) != bool(times)
+        assert ("made with other code of the plugin of the network · make one: " in shown.err) == bool(times)
         assert len({path.name for path in (folder / "embeddings").iterdir()} - kept) == times
         refused = main([str(part) for part in ("embed", "pairs", "gallery", "--ckpt", folder / "best.pt", "--aligned")])
         assert (refused != 0) == bool(times)
         capsys.readouterr()
         settings = [part for value in (*SETTINGS, "train.steps=8") for part in ("--set", value)]
         run("train", "--config", "my.yaml", "--resume", folder, *settings)
-        assert capsys.readouterr().err.count("the code of the network's plugin changed since step ") == times
+        assert capsys.readouterr().err.count("the code of the plugin of the network changed since step ") == times
     assert len(images) > 1
 
 

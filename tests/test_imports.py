@@ -43,6 +43,7 @@ ALLOWED = {
             "file_kinds",
             "files",
             "options",
+            "plugins",
             "input_spec",
             "onnx_input",
             "backbone_options",

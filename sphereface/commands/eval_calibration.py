@@ -28,7 +28,7 @@ def calibrate(source: Source, report: Report) -> str:
     calibration = fit_calibration(
         result.cosines, result.pairs.same,
         checkpoint_sha256=source.sha256, mirror=result.embeddings.mirrored, source=str(result.pairs.path),
-        num_repeated=num_repeated_impostors(result.pairs, result.cosines),
+        num_repeated=num_repeated_impostors(result.pairs, result.cosines), plugin=source.code,
     )  # fmt: skip
     path = calibration_place(source)
     replaced = replaced_calibration(path, calibration)

@@ -76,6 +76,7 @@ class Calibration:
             highest rate first.
         mirror: how the embeddings of image and mirror image are combined: ``"join"``, ``"add"`` or
             ``"none"``. Older files lack it: they mean ``"join"`` with ``flip``, else ``"none"``.
+        plugin: the code of the network, if it is a plugin; see :func:`~sphereface.plugins.code_of`.
     """
 
     checkpoint_sha256: str = option()
@@ -86,6 +87,7 @@ class Calibration:
     prior: float = option(above=0, below=1)
     thresholds: tuple[Threshold, ...] = option()
     mirror: str = option("join", choices=list(_MIRROR))
+    plugin: str = option("")
 
     def __post_init__(self) -> None:
         if self.slope + _CERTAIN < abs(self.offset) < math.inf:
@@ -131,7 +133,14 @@ class Calibration:
 
 
 def fit_calibration(
-    cosines: FloatArray, same: BoolArray, *, checkpoint_sha256: str, mirror: str, source: str, num_repeated: int = 0
+    cosines: FloatArray,
+    same: BoolArray,
+    *,
+    checkpoint_sha256: str,
+    mirror: str,
+    source: str,
+    num_repeated: int = 0,
+    plugin: str = "",
 ) -> Calibration:
     """Learn a calibration from labelled pairs.
 
@@ -143,7 +152,7 @@ def fit_calibration(
         cosines: (P,) float64. The regression ignores pairs without a score (NaN). The thresholds
             count genuine pairs without a score as rejected.
         same: (P,) bool.
-        checkpoint_sha256, mirror, source: see :class:`Calibration`.
+        checkpoint_sha256, mirror, source, plugin: see :class:`Calibration`.
         num_repeated: impostor pairs with a score that repeat an earlier pair of the list. They do
             not count for the thresholds.
 
@@ -180,7 +189,7 @@ def fit_calibration(
         )
     thresholds = tuple(Threshold(p.far, p.threshold, p.tar, p.num_impostor - p.num_repeated) for p in points)
     prior = float(same[defined].mean())
-    return Calibration(checkpoint_sha256, mirror != "none", source, slope, offset, prior, thresholds, mirror)
+    return Calibration(checkpoint_sha256, mirror != "none", source, slope, offset, prior, thresholds, mirror, plugin)
 
 
 def calibration_path(file: Path, *, is_checkpoint: bool = True) -> Path:
@@ -220,17 +229,18 @@ def replaced_calibration(path: Path, new: Calibration) -> str:
     return "" if old == new else f"replaced: a calibration {learnt}"
 
 
-def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Calibration:
+def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str, plugin: str = "") -> Calibration:
     """Read a calibration and check that it belongs to a checkpoint and a use of mirror images.
 
     Args:
         path: the file.
         checkpoint_sha256: SHA-256 of the checkpoint.
         mirror: ``"join"``, ``"add"`` or ``"none"``.
+        plugin: the code of the network, if it is a plugin.
 
     Raises:
-        UserError: the file is missing or malformed, or belongs to another checkpoint, or to another
-            use of mirror images (:class:`OtherMirror`).
+        UserError: the file is missing or malformed, or belongs to another checkpoint, to other code
+            of its plugin, or to another use of mirror images (:class:`OtherMirror`).
     """
     remake = f"make one: sphereface eval --ckpt … --mirror {mirror} --calibrate"
     try:
@@ -244,6 +254,8 @@ def read_calibration(path: Path, *, checkpoint_sha256: str, mirror: str) -> Cali
             f"{path}: made for another checkpoint (SHA-256 {shown_key(calibration.checkpoint_sha256[:12])}…, "
             f"this one has {checkpoint_sha256[:12]}…) · {remake}"
         )
+    if calibration.plugin not in ("", plugin):  # earlier versions kept none
+        raise UserError(f"{path}: made with other code of the plugin of the network · {remake}")
     if calibration.mirror != mirror:
         advice = ", or omit --no-flip (flip=True)" if (calibration.mirror, mirror) == ("join", "none") else ""
         raise OtherMirror(

@@ -70,7 +70,8 @@ class Embedder(Source):
     ) -> None:
         super().__init__(path, sha256)
         self.model, self.mirror, self.flip, self.precision = model, mirror, mirror != "none", precision
-        variant = "-".join(part for part in (variant, code_of(model.modules())) if part)
+        self.code = code_of(model.modules())
+        variant = "-".join(part for part in (variant, self.code) if part)
         self.device, self.variant = device, variant
         self._about = {"precision": precision, **(about or {})}
         self._options: dict[str, Any] = {

@@ -23,6 +23,7 @@ class Source(ABC):
             :func:`.shared_people.identities_of`; empty if it says nothing.
         template: of the training crops, as a checkpoint keeps it; None if it is unknown.
         input_size: (height, width) that a network reads; None for a table.
+        code: of the plugin of a network, see :func:`~sphereface.plugins.code_of`.
     """
 
     reads_images: ClassVar[bool] = True
@@ -33,6 +34,7 @@ class Source(ABC):
         self.trained_on: Mapping[str, Any] = {}
         self.template: Any = None
         self.input_size: tuple[int, int] | None = None
+        self.code = ""
 
     @abstractmethod
     def embeddings(self, images: Images, set_name: str) -> Embeddings:

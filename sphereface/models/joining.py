@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,10 @@ from ..backbone_options import MOST_NETWORKS, BackboneOptions
 from ..checkpoint import BadCheckpoint, origin_of, teacher_of, trained_people
 from ..config import differences
 from ..errors import UserError, shown
+from ..plugins import OF_NETWORK, OTHER_CODE, versions_of
 from .loading import check_network, model_options, seen_sizes, stored_sizes
+
+log = logging.getLogger(__name__)
 
 _SAME = 0.01  # largest difference between landmarks of one template, by rounding, in pixels
 _TOTALS = ("step", "total_steps", "images_seen", "seconds")
@@ -99,6 +103,9 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
             if all(torch.equal(part.weights[name], value) for name, value in other.weights.items()):
                 where = "that file" if path == other_path else str(other_path)
                 raise UserError(f"{path}: holds the same network as {where} · give each network once")
+    codes = [versions_of(state["meta"]).get(OF_NETWORK) for state in states]
+    if unlike := next((path for path, code in zip(paths, codes, strict=True) if code != codes[0]), None):
+        log.warning("%s %s than %s: one of them does not compute what it was trained to", unlike, OTHER_CODE, paths[0])
     weights = {f"networks.{k}.{name}": w for k, (part, _) in enumerate(parts) for name, w in part.weights.items()}
     model = replace(first.model, networks=len(parts)).to_dict()
     meta = _joined_meta([state["meta"] for state in states], model, [part.origin for part, _ in parts])
@@ -147,6 +154,7 @@ def _joined_meta(metas: Sequence[Mapping[str, Any]], model: Any, origins: list[s
     return {
         **started,
         **{key: value for key, value in common(metas).items() if key not in (*_TOTALS, *_OF_ONE)},
+        "versions": common([versions_of(meta) for meta in metas]),
         **template,
         **({"more_people": people} if people else {}),
         **{key: sum(meta[key] for meta in metas) for key in summed},

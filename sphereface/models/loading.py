@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,12 @@ from ..checkpoint import BadCheckpoint, load_with_sha256
 from ..config import parse_model
 from ..errors import ConfigError, UserError, first_line, shown, shown_key
 from ..input_spec import InputSpec
+from ..plugins import OF_NETWORK, OTHER_CODE, changed_code, code_of
 from .backbone import BACKBONES, Backbone, Resized, resized, set_batch_norm
 from .ensemble import Ensemble
 from .pointwise import slice_strided_pointwise
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     else:
         model = resized(model, sizes[0], f"{path}: seen_size")
     model.to(device).eval()
+    if changed_code(state["meta"], {OF_NETWORK: code_of(model.modules())}):
+        log.warning("%s %s: its embeddings are not those of its evaluations", path, OTHER_CODE)
     return LoadedModel(model, state["meta"], sha256)
 
 

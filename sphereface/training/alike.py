@@ -47,13 +47,13 @@ def check_data(world: World, data: TrainingSet) -> None:
         _check(world, about, _other_data)
 
 
-def check_files(world: World, teacher: str | None, code: str, digests: Mapping[str, str]) -> None:
-    """Refuse processes with another teacher, network or evaluation sets than the first one.
+def check_files(world: World, teacher: str | None, codes: Mapping[str, str], digests: Mapping[str, str]) -> None:
+    """Refuse processes with another teacher, plugins or evaluation sets than the first one.
 
     Args:
         world: the processes.
         teacher: SHA-256 of the teacher of this process, if any.
-        code: of its network, see :func:`~sphereface.plugins.code_of`.
+        codes: of its plugins, see :meth:`.Learner.codes`.
         digests: of its evaluation sets.
 
     Raises:
@@ -63,7 +63,7 @@ def check_files(world: World, teacher: str | None, code: str, digests: Mapping[s
         world,
         {
             "train.teacher": teacher,
-            "the plugin of the network": code,
+            **{f"the {plugin}": code for plugin, code in codes.items()},
             **{f"eval.sets.{name}": digest for name, digest in digests.items()},
         },
         _other_file,

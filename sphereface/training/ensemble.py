@@ -172,7 +172,8 @@ def _join(config: Config, checkpoints: Sequence[Path], resume: str | None, valid
     run.claim()
     start_logging(run.path, quiet=not world.first)
     meta = state["meta"]
-    meta |= {"config": config.to_dict(), "run": run.path.name, "versions": versions(), "digests": validator.digests}
+    meta |= {"config": config.to_dict(), "run": run.path.name, "digests": validator.digests}
+    meta["versions"] |= versions()  # those of plugins stay if they are the same for all networks
     run.write_start(config, meta["versions"])
     if world.first:
         _save(config, run, state)

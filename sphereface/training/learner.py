@@ -24,6 +24,7 @@ from ..losses.whole_head import gather_head, own_copies, scatter_head, sharded_p
 from ..models import build_model
 from ..models.backbone import Backbone, ConvBackbone, Resized, check_backbone
 from ..models.loading import load_weights, seen_sizes
+from ..plugins import OF_LOSS, OF_NETWORK, OF_TEACHER, code_of
 from ..schedules import warmup_factor
 from .average import MovingAverage
 from .deferred import FiniteCheck, reads_late
@@ -105,6 +106,14 @@ class Learner:
         """Return the trained parts by the names that checkpoints and ``train.lr_mult`` use."""
         teacher = {} if self.teacher_head is None else {"teacher": self.teacher_head}
         return {"model": self.model, "head": self.head, **teacher}
+
+    def codes(self) -> dict[str, str]:
+        """Return the code of the plugins of this run, see :func:`~sphereface.plugins.code_of`."""
+        return {
+            OF_NETWORK: code_of(self.model.modules()),
+            OF_LOSS: code_of([self.head.margin]),
+            OF_TEACHER: "" if self.teacher is None else self.teacher.code,
+        }
 
     def _see(self, size: tuple[int, int]) -> None:
         """Set the (height, width) of the crops that the network processes."""

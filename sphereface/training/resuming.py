@@ -19,7 +19,7 @@ from ..losses.teacher import TeacherHead
 from ..losses.whole_head import whole_shapes
 from ..models import BACKBONES
 from ..models.loading import check_finite, check_weights, seen_sizes
-from ..plugins import code_of
+from ..plugins import changed_code
 from .learner import Learner
 from .validation import Validator
 
@@ -120,9 +120,8 @@ def resume_warnings(learner: Learner, state: Mapping[str, Any], path: Path, tota
     (``total_steps``).
     """
     lines = [f"resumed with another setting: {line}" for line in setting_changes(state["meta"], learner.config, path)]
-    code = code_of(learner.model.modules())
-    if state["meta"].get("versions", {}).get("plugin of the network", code) != code:
-        lines.append(f"the code of the network's plugin changed since step {state['meta']['step']:,}")
+    changed = changed_code(state["meta"], learner.codes())
+    lines += [f"the code of the {plugin} changed since step {state['meta']['step']:,}" for plugin in changed]
     if (step := state["meta"]["step"]) > total_steps:
         lines.append(f"{path}: has step {step:,}, beyond the end of this run at {total_steps:,}: nothing is trained")
     empty = [name for name, _ in learner.named_parameters() if not state["optimizer"][name]]

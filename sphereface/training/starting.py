@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..files import regular_file, sha256_of_open
 from ..losses.whole_head import take_known
 from ..models.loading import check_finite, load_weights, model_options
+from ..plugins import OF_NETWORK, OTHER_CODE, changed_code
 from ..weights import resolve
 from .learner import Learner
 from .resuming import network_changes
@@ -69,6 +70,8 @@ def start_from(
     other = [each for each in network_changes(theirs, learner.config.model) if each.startswith(_NAMES)]
     warning = f"train.init_from: {path} is of another network, whose weights fit but may mean something else"
     warnings = [f"{warning}: {' · '.join(other)}"] if other else []
+    if changed_code(about, {OF_NETWORK: learner.codes()[OF_NETWORK]}):
+        warnings.append(f"train.init_from: {path} {OTHER_CODE}: its weights fit but may mean something else")
     theirs_sample = {*about.get("sample", ())} - {""}
     if by_number and theirs_sample and sample and theirs_sample.isdisjoint(sample):
         warnings.append(

@@ -88,6 +88,7 @@ class Teacher:
         network: the teacher; None with ``table``.
         taught_by: of a checkpoint's ``meta``, see :func:`.checkpoint_meta.teacher_of`.
         people: names of those that it was trained on, as far as its file names them.
+        code: of the plugin of its network, see :func:`~sphereface.plugins.code_of`.
         left: while a run is only measured: the number of images that the teacher must still embed,
             and about how many seconds that takes.
     """
@@ -99,6 +100,7 @@ class Teacher:
     left: tuple[int, float] = (0, 0.0)
     taught_by: Mapping[str, str] = field(default_factory=dict)
     people: Sequence[str] = ()
+    code: str = ""
 
     def attached(self, batch: Batch) -> Batch:
         """Return the batch with the teacher's stored embeddings of its images, if it has them."""
@@ -191,11 +193,11 @@ def same_view(config: Config, device: torch.device) -> Teacher:
 
 
 def _origin(embedder: Embedder) -> dict[str, Any]:
-    """Return ``taught_by`` and ``people`` of a :class:`Teacher`, as far as its file has them."""
+    """Return ``taught_by``, ``people`` and ``code`` of a :class:`Teacher`, if its file has them."""
     meta = {**embedder.trained_on, "config": embedder.about().get("config") or {}}
     known = ", ".join(training_data(meta))
     names = {"file": embedder.path.name, "sha256": embedder.sha256, **({"data": known} if known else {})}
-    return {"taught_by": names, "people": trained_people(meta)}
+    return {"taught_by": names, "people": trained_people(meta), "code": embedder.code}
 
 
 def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:

@@ -16,7 +16,6 @@ from ..config import Config
 from ..data.batch import Batch
 from ..data.prefetch import prefetched
 from ..device import make_deterministic, use_machine
-from ..plugins import code_of
 from ..weights import resolve
 from .alike import check_data, check_files, check_settings, check_start
 from .distributed import World
@@ -70,12 +69,14 @@ class Trainer:
         self.stop = StopRequest(quiet=not self.world.first)
         self.validator = Validator(config, device, self.world, self.stop)
         teacher = None if self.data.teacher is None else self.data.teacher.sha256
-        code = code_of(self.learner.model.modules())
-        check_files(self.world, teacher, code, self.validator.digests)
+        codes = self.learner.codes()
+        check_files(self.world, teacher, codes, self.validator.digests)
         self.validator.warn_of_shared_people(self.source)
         self.stopwatch = Stopwatch()
-        own = {"plugin of the network": code} if code else {}
-        self.versions = {**versions(), **own}  # of the code that trains, even if somebody commits later
+        self.versions = {
+            **versions(),
+            **{key: code for key, code in codes.items() if code},
+        }  # of the code that trains, even if somebody commits later
         per_epoch = len(self.source) / config.train.batch_size
         self.total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * per_epoch)
         self.plan = Plan(config, self.total_steps)
