@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import pytest
 
 from sphereface import files
-from sphereface.files import in_words, lock_file, write_whole
+from sphereface.files import content_stamp, in_words, lock_file, write_whole
 
 WRITER = """
 import sys
@@ -221,3 +222,24 @@ def test_a_lock_that_its_holder_has_just_let_go_is_taken_anew(tmp_path, monkeypa
         assert os.path.samestat(os.fstat(lock.fileno()), path.stat())
         assert len(taken) == 2
         assert taken[0].closed
+
+
+def test_the_stamp_of_earlier_versions_still_holds(tmp_path):
+    """Crops and galleries keep it; the bytes of the middle decide, unless they are of one colour."""
+    data = bytes(k * k % 251 for k in range(5000))
+    (tmp_path / "a").write_bytes(data)
+    os.utime(tmp_path / "a", (1e9, 1e9))
+    assert content_stamp(tmp_path / "a") == (5000, 10**18 ^ zlib.crc32(data[2500:2756]) << 29)
+
+
+@pytest.mark.parametrize("colour", [b"\xff", b"\x10\x20\x30", b"\x10\x20\x30\xff"])
+@pytest.mark.parametrize("at", [0, 30_000, 90_000, 170_000])
+def test_the_stamp_tells_images_apart_whose_middle_is_plain(tmp_path, colour, at):
+    plain = bytearray((colour * 200_000)[:200_000])
+    stamps = set()
+    for value in range(3):  # another face somewhere, of equal size and time
+        plain[at : at + 3000] = bytes([value]) * 3000
+        (tmp_path / "a").write_bytes(plain)
+        os.utime(tmp_path / "a", (1e9, 1e9))
+        stamps.add(content_stamp(tmp_path / "a"))
+    assert len(stamps) == 3

@@ -18,7 +18,7 @@ from ..data.walking import Walked, walk_images
 from ..errors import UserError, shown_key
 from .crop import Cropper, CropSpec, Finder, Task, crop_name, crop_names
 from .crop_folder import check_destination, check_folders, check_source, sample_of, writer_lock
-from .earlier_report import earlier_run
+from .earlier_report import EarlierRun, earlier_run
 from .found_landmarks import FoundLandmarks
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
 from .orders import refuse_wrong_landmarks, warn_of_exif
@@ -113,7 +113,7 @@ def _align_all(
     keeper = FoundLandmarks(folder, work.is_current, names, work.source) if finds else None
     with closing(keeper) if keeper else nullcontext() as found:
         known, edited = (found.known, {**found.edited, **found.missing}) if found else ({}, {})
-        made = found.made.__contains__ if found else lambda crop: crop not in without_crop
+        made = found.made.__contains__ if found else _made_by_table(earlier, landmarks.table)
         tasks, failures = match(names, landmarks, known, edited, made)
         for failure in failures:
             report.add(failure)
@@ -138,6 +138,20 @@ def _align_all(
     report.save(folder, finished=True)
     if found:
         found.forget()
+
+
+def _made_by_table(earlier: EarlierRun | None, table: LandmarkTable | None) -> Callable[[str], bool | None]:
+    """Return the function that says whether an earlier run by the same table made a crop.
+
+    A finished run made those of all landmarks, without its failures. It is None if that is unknown.
+    """
+    made: dict[str, bool] = {}
+    if earlier and earlier.finished:
+        names = {*(table.points if table else ()), *earlier.fallbacks}
+        made = dict.fromkeys(crop_names(names) - crop_names(earlier.failed), True)
+    if earlier:
+        made |= dict.fromkeys(crop_names(earlier.without_crop), False)
+    return made.get
 
 
 def list_images(folder: Path) -> Walked:
@@ -171,7 +185,7 @@ def match(
     landmarks: Landmarks,
     found: Mapping[str, Points],
     edited: Mapping[str, Points],
-    made: Callable[[str], bool] = lambda _: True,
+    made: Callable[[str], bool | None] = lambda _: None,
 ) -> tuple[list[Task], list[Outcome]]:
     """Pair images with their landmarks.
 
@@ -180,7 +194,7 @@ def match(
         landmarks: where the landmarks come from.
         found: landmarks that a detector found in earlier runs.
         edited: landmarks that somebody corrected since.
-        made: name of a crop → whether an earlier run made the file at its place.
+        made: name of a crop → whether an earlier run made it; None: unknown.
 
     Returns:
         The images that can be tried, in order, and the failures that are already known: no

@@ -95,14 +95,15 @@ class Task:
         other_points: landmarks to use if there are none, none can be found, or they determine no
             crop.
         again: make the crop again, since somebody corrected its landmarks.
-        made: an earlier run made the crop; a file of somebody else is never deleted.
+        made: whether an earlier run made the crop; None: it is not known, so a file there counts
+            as its own. A file of somebody else is never deleted.
     """
 
     name: str
     points: Points | None
     other_points: Points | None = None
     again: bool = False
-    made: bool = True
+    made: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,12 @@ class Cropper:
         except (BadImage, cv2.error) as error:  # some OpenCV versions cannot warp images over 32,767 pixels wide
             outcome, crop = Outcome(task.name, Status.UNREADABLE, str(error)), None
         if crop is None:
-            return _without_crop(outcome, path, task.made or self.is_current(task.name))
+            return _without_crop(outcome, path, task.made is not False or self.is_current(task.name))
         data = _encode(crop, self.spec.quality)
         if _is_other_file(path, data):
             outcome = replace(outcome, earlier=Earlier.REPLACED)
+        elif task.made and not path.exists():
+            outcome = replace(outcome, earlier=Earlier.MISSING)
         write_or_explain(path, data)
         if outcome.status is Status.ALIGNED:
             with contextlib.suppress(OSError):  # then the next run repeats this crop

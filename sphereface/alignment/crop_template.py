@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..data.sources.listing import LIST_SUFFIXES, parse_list
+from ..data.walking import is_system_file
 from ..errors import UserError
 from ..files import read_plain
 from .earlier_report import settings_of_crops
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST_SIDE = 4096  # pixels of a crop
 _SHOWN = 5
+_OF_TEMPLATE = ("size", "template", "template_origin")  # settings
+_SAMPLED = 1000  # folders of identities in which a report is looked for, while none is found
 _SAME = 0.01  # pixels: reports hold six significant digits
 
 
@@ -189,8 +192,8 @@ def template_of_settings(settings: Settings) -> CropTemplate:
 def training_template(train: str | Sequence[str], root: str | Path | None, size: Size) -> CropTemplate | None:
     """Return the template of the training crops, from the reports of ``sphereface align``.
 
-    Each report lies in the folder of crops or in its parent. An unknown template is a warning,
-    never an error: training does not depend on it.
+    Each report lies in the folder of crops or in its parent, or else in the folders of identities.
+    An unknown template is a warning, never an error: training does not depend on it.
 
     Args:
         train: folders of crops, and files that hold or list crops.
@@ -207,8 +210,10 @@ def training_template(train: str | Sequence[str], root: str | Path | None, size:
         return None
     if len(known) == len(found) and all(np.abs(one.array - known[0].array).max() <= _SAME for one in known):
         return known[0]
-    some = list(found.items())[:_SHOWN]
-    listed = "; ".join(f"{place}: {one.describe() if one else f'no {REPORT_NAME}'}" for place, one in some)
+    first: dict[str, Path] = {}  # of each template
+    for place, one in found.items():
+        first.setdefault(one.describe() if one else f"no {REPORT_NAME}", place)
+    listed = "; ".join(f"{place}: {text}" for text, place in list(first.items())[:_SHOWN])
     log.warning("data.train: the crops have different templates (%s) · the checkpoint records no template", listed)
     return None
 
@@ -218,21 +223,25 @@ def folders_of(path: Path, root: str | Path | None) -> list[Path]:
 
     A folder of crops is the nearest one with a report. The search goes from the folder above an
     image's own up to the list's folder, or up to the folder above all images if the list is
-    elsewhere. Without a report, it is the first of these.
+    elsewhere. Without a report, it is the first of these. If that has no report, but folders of
+    identities have one, as after one ``align`` for each person, these folders are returned.
 
     Args:
         path: a folder of crops, or a file that holds or lists crops.
         root: the folder to which the paths of a list are relative; None: the list's own folder.
     """
-    if path.suffix.lower() not in LIST_SUFFIXES or path.is_dir():
+    if path.is_dir():
+        return (not report_near(path) and _of_people(_folders_in(path))) or [path]
+    if path.suffix.lower() not in LIST_SUFFIXES:
         return [path]
     base = path.parent if root is None else Path(root)
     try:
         names, _ = parse_list(read_plain(path), str(path))
     except (OSError, UserError):  # the reader of the data set reports it
         return [base]
-    above = [base / folder for folder in sorted({posixpath.dirname(posixpath.dirname(name)) for name in names})]
-    top, *absolute = (Path(os.path.abspath(folder)) for folder in (base, *above))  # noqa: PTH100 -- links stay
+    own = sorted({posixpath.dirname(name) for name in names})
+    above = sorted(set(map(posixpath.dirname, own)))
+    top, *absolute = (Path(os.path.abspath(base / folder)) for folder in ("", *above))  # noqa: PTH100 -- links stay
     shared = absolute[0]
     with contextlib.suppress(ValueError):  # Windows: they are on several drives
         shared = Path(os.path.commonpath(absolute))
@@ -248,7 +257,23 @@ def folders_of(path: Path, root: str | Path | None) -> list[Path]:
         near = report_near(folder)
         return near.parent if near else with_report(folder.parent)
 
-    return list(dict.fromkeys(found(folder) or given for given, folder in zip(above, absolute, strict=True)))
+    places = {folder: found(place) for folder, place in zip(above, absolute, strict=True)}
+    unknown = {folder: base / folder for folder, place in places.items() if place is None}
+    people = _of_people([str(base / folder) for folder in own if posixpath.dirname(folder) in unknown])
+    known = [place for place in places.values() if place is not None]
+    return list(dict.fromkeys([*known, *(people or unknown.values())]))
+
+
+def _folders_in(folder: Path) -> list[str]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # strings: there may be 100,000
+        return sorted(each.path for each in entries if each.is_dir() and not is_system_file(each.name))
+    return []
+
+
+def _of_people(folders: Sequence[str]) -> list[Path]:
+    """Return folders of identities, if some of them have a report; otherwise none."""
+    some = folders[:: max(-(-len(folders) // _SAMPLED), 1)]
+    return [Path(folder) for folder in folders] if any((Path(each) / REPORT_NAME).exists() for each in some) else []
 
 
 def warn_of_unfinished_crops(path: Path, root: str | Path | None) -> None:
@@ -262,7 +287,8 @@ def warn_of_unfinished_crops(path: Path, root: str | Path | None) -> None:
 
 def warn_of_unfinished(folders: Iterable[Path]) -> None:
     """Log a warning for each report near some folders that says that the run has not finished."""
-    for report in sorted({report for folder in folders if (report := report_near(folder))}):
+    places = {place for folder in folders for place in folders_of(folder, None)}
+    for report in sorted({report for place in places if (report := report_near(place))}):
         with contextlib.suppress(UserError):  # a damaged report does not say whether it is finished
             settings_of_crops(report.parent)
 
@@ -277,13 +303,20 @@ def report_near(place: Path) -> Path | None:
     return next((path for path in reports if path.exists()), None)
 
 
+@functools.lru_cache  # many reports have the same settings, and the check takes milliseconds
+def _template_of(settings: tuple[tuple[str, str | int], ...], size: Size) -> CropTemplate:
+    return template_of_settings(dict(settings)).cut_to(size)
+
+
 def _template_near(place: Path, size: Size) -> CropTemplate | None:
     path = report_near(place)
     settings = None
     try:
         if path is not None:
             settings = settings_of_crops(path.parent)
-        return None if settings is None else template_of_settings(settings).cut_to(size)
+        if settings is None:
+            return None
+        return _template_of(tuple((key, settings[key]) for key in _OF_TEMPLATE if key in settings), size)
     except (UserError, ValueError) as error:
         log.warning("data.train: the template of the crops is unknown: %s: %s", path, error)
         return None

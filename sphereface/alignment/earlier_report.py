@@ -38,6 +38,7 @@ class EarlierRun:
         without_crop: images, or their crops, to which ``align`` gave no crop, or whose crop it
             deleted.
         unreadable: images that could not be read, whose crop by ``align`` was kept.
+        failed: all images without a crop, and names of landmarks without an image.
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class EarlierRun:
     finished: bool
     without_crop: frozenset[str]
     unreadable: frozenset[str]
+    failed: frozenset[str]
 
 
 def earlier_run(folder: Path) -> EarlierRun | None:
@@ -64,7 +66,9 @@ def earlier_run(folder: Path) -> EarlierRun | None:
         report = _checked(json.loads(read_plain(path)), dict, "a mapping")
         settings = _settings_of(report["settings"])
         fallbacks = _names([row["file"] for row in _rows(report, "fallbacks")])
-        failed = [row["file"] for row in _rows(report, "failures") if _was_tried(row)]
+        failures = _rows(report, "failures")
+        failed = _names([row["file"] for row in failures])
+        tried = _names([row["file"] for row in failures if _was_tried(row)])
         kept = _checked(report.get("earlier_crops", {}), dict, "a mapping")
         unreadable = _names(kept.get(Earlier.IMAGE_UNREADABLE.value, []))
         several, others = (_names(report.get(key, [])) for key in ("several_faces", "without_crop"))
@@ -78,8 +82,10 @@ def earlier_run(folder: Path) -> EarlierRun | None:
             f"{path}: not a report of this program ({_reason(error)}) · delete it and the crops beside it, "
             "or give another folder"
         ) from error
-    without_crop = others | _names(failed)
-    return EarlierRun(settings, fallbacks, several, corrected, source, sample, finished, without_crop, unreadable)
+    without_crop = others | tried
+    return EarlierRun(
+        settings, fallbacks, several, corrected, source, sample, finished, without_crop, unreadable, failed
+    )
 
 
 def earlier_settings(folder: Path) -> Settings | None:

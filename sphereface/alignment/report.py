@@ -43,9 +43,10 @@ FALLBACKS = frozenset({Status.CENTRED, Status.OTHER_LANDMARKS})
 
 
 class Earlier(str, Enum):
-    """What became of a file that was at the place of a crop."""
+    """What became of a file at the place of a crop, or of a place where one is missing."""
 
     REPLACED = "replaced"
+    MISSING = "missing, made again"
     DELETED = "deleted"
     IMAGE_UNREADABLE = "kept, image unreadable"
     NOT_KNOWN = "kept, not known to be made by align"
@@ -55,6 +56,10 @@ _TOLD = {
     Earlier.REPLACED: (
         "earlier crops that were replaced by different ones",
         " · if you changed one by hand: correct the landmarks of its image instead",
+    ),
+    Earlier.MISSING: (
+        "crops of an earlier run that were missing and are made again",
+        " · to leave out an image, delete or move the image itself, not its crop",
     ),
     Earlier.DELETED: ("crops that were deleted, since their images give none now", ""),
     Earlier.IMAGE_UNREADABLE: ("crops that were kept, since their images cannot be read now", ""),
@@ -72,7 +77,7 @@ class Outcome:
         detail: the reason of a failure or fallback.
         points: (5, 2), the landmarks of the crop, if it has any.
         num_faces: number of faces in the image; 1 if no detector was used.
-        earlier: what became of a file at the place of the crop, if the summary names it.
+        earlier: what became of an earlier crop, if the summary names it.
     """
 
     name: str
@@ -114,7 +119,7 @@ class AlignReport:
         sample: some images of ``source``, with the SHA-256 of each.
         without_crop: crops known not to be made by ``align`` before this run, besides those of the
             failures. A file at such a place is somebody's own.
-        earlier_crops: images at whose place a file was, by what became of it.
+        earlier_crops: images with an earlier crop, or a file in its place, by what became of it.
     """
 
     settings: Settings

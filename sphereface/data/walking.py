@@ -38,6 +38,7 @@ _OF_THE_SYSTEM = frozenset(
 )
 OWN_FILES = frozenset({"align-report.json", "landmarks.txt", "pairs.txt", "people.txt", "names.tsv"})
 """Files that this package writes beside the images of a folder."""
+_OF_ALIGN = frozenset({"align-report.json", "landmarks.txt"})  # perhaps in the folder of each identity
 _OTHER_IMAGES = frozenset({".gif", ".tif", ".tiff", ".avif", ".jp2"})
 _ICLOUD = ".icloud"
 _NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
@@ -149,7 +150,7 @@ def walk_images(root: Path | str) -> Walked:
                     walked.folders.append(name)
             elif kind == "file" and is_image(entry.name):
                 walked.names.append(name)
-            elif kind != "file" or name not in OWN_FILES:
+            elif kind != "file" or entry.name not in (_OF_ALIGN if below else OWN_FILES):
                 reason = LOOPING_LINK if kind == "folder" else kind_of_file(name) if kind == "file" else kind
                 walked.skipped[reason] += 1
     walked.names.sort()

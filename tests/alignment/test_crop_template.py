@@ -8,6 +8,7 @@ import logging
 import numpy as np
 import pytest
 
+from sphereface.alignment import crop_template
 from sphereface.alignment.align import align_folder
 from sphereface.alignment.crop import CropSpec
 from sphereface.alignment.crop_template import (
@@ -128,6 +129,51 @@ def test_several_sources_must_agree(tmp_path, caplog):
         caplog.clear()
         assert training_template((a, str(tmp_path / "d")), None, SIZE) is None
         assert "no align-report.json" in caplog.text
+
+
+PEOPLE = [f"p{k}" for k in range(7)]
+
+
+def with_reports(folder, people, **settings):
+    """Write crops of seven people, and the reports of one ``align`` for each of some of them."""
+    for person in PEOPLE:
+        (folder / person).mkdir(parents=True)
+        (folder / person / "1.jpg").write_bytes(b"")
+    for person in people:
+        write_report(folder / person, **settings)
+    (folder.parent / "list.txt").write_text("".join(f"{folder.name}/p{k}/1.jpg {k}\n" for k in range(7)))
+
+
+@pytest.mark.parametrize("train", ["crops", "list.txt"])
+def test_reports_of_one_align_for_each_person_count_as_one_if_they_agree(tmp_path, caplog, train):
+    with_reports(tmp_path / "crops", PEOPLE, template=text(MOVED))
+    for name in (".cache", "@eaDir"):  # of the system
+        (tmp_path / "crops" / name).mkdir()
+    train = str(tmp_path / train)
+    np.testing.assert_allclose(training_template(train, None, SIZE).array, MOVED)
+    assert not caplog.records
+    write_report(tmp_path / "crops/p6", template_origin=1)
+    assert training_template(train, None, SIZE) is None
+    other = f"{tmp_path / 'crops/p0'}: template {text(MOVED)}; {tmp_path / 'crops/p6'}: template origin 1)"
+    assert f"the crops have different templates ({other}" in caplog.text
+    (tmp_path / "crops/p6/align-report.json").unlink()
+    assert training_template(train, None, SIZE) is None
+    assert f"; {tmp_path / 'crops/p6'}: no align-report.json)" in caplog.text
+    caplog.clear()
+    write_report(tmp_path / "crops", template_origin=1)  # the nearest one for the whole folder decides
+    np.testing.assert_allclose(training_template(train, None, SIZE).array, template() - 1)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("train", ["crops", "list.txt"])
+@pytest.mark.parametrize(("people", "told"), [([], False), (["p0"], True), (["p3"], True), (["p5"], False)])
+def test_reports_of_people_are_searched_in_evenly_spaced_folders(tmp_path, caplog, monkeypatch, train, people, told):
+    """Of 100,000 folders only a thousand are asked, here three of seven: p0, p3, p6."""
+    with_reports(tmp_path / "crops", people)
+    monkeypatch.setattr(crop_template, "_SAMPLED", 3)
+    assert training_template(str(tmp_path / train), None, SIZE) is None
+    assert ("have different templates" in caplog.text) == told
+    assert (len(folders_of(tmp_path / train, None)) == len(PEOPLE)) == told
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,11 @@ REPLACED = (
     "the landmarks of its image instead"
 )
 UNREADABLE = "crops that were kept, since their images cannot be read now: 1, e.g. that of a/1.png"
-ALL = (KEPT, DELETED, REPLACED, UNREADABLE)
+MISSING = (
+    "crops of an earlier run that were missing and are made again: 1, e.g. that of a/1.png · to leave out an image, "
+    "delete or move the image itself, not its crop"
+)
+ALL = (KEPT, DELETED, REPLACED, UNREADABLE, MISSING)
 
 
 def photograph(*faces, seed=0, suffix=".png"):
@@ -295,6 +299,71 @@ def test_an_image_without_landmarks_leaves_the_crop_to_that_of_another_suffix(so
     (source / "a/2.png").write_bytes(encode(ByColour.image((30, 30), []), ".png"))
     assert align_folder(source, out, landmarks).earlier_crops == {Earlier.DELETED: ["a/2.png"]}
     assert not (out / "a/2.jpg").exists()
+
+
+BY_TABLE = Landmarks(LandmarkTable({name: FACE for name in TABLE if name != "a/2.bmp"}, "d"))
+MODES = pytest.mark.parametrize("landmarks", [DETECTED, BY_TABLE], ids=["detector", "table"])
+
+
+@MODES
+@pytest.mark.parametrize("how", ["deleted", "moved", "with its folder", "all but the report"])
+def test_a_missing_crop_that_an_earlier_run_made_is_made_again_and_that_is_said(source, out, landmarks, how):
+    (source / "a/2.png").write_bytes(OTHER)
+    (source / "b").mkdir()
+    shutil.copy2(source / "a/3.png", source / "b/1.png")
+    landmarks = Landmarks(landmarks.table, landmarks.finder, centre=True)
+    align_folder(source, out, landmarks)
+    names = {
+        "deleted": ["1"],
+        "moved": ["1"],
+        "with its folder": ["1", "2", "3"],
+        "all but the report": ["1", "2", "3"],
+    }
+    gone = [f"a/{name}.png" for name in names[how]] + ["b/1.png"] * (how == "all but the report")
+    for name in gone:
+        crop = (out / name).with_suffix(".jpg")
+        crop.rename(out / "b/9.jpg") if how == "moved" else crop.unlink()
+    if how not in ("deleted", "moved"):
+        (out / "a").rmdir()
+    shutil.copy2(source / "a/3.png", source / "b/2.png")  # a new image is none of them
+    report = align_folder(source, out, landmarks)
+    assert MISSING.replace(": 1, e.g.", f": {len(gone)}, e.g.") in report.table()
+    assert report.earlier_crops == {Earlier.MISSING: gone}
+    assert report_of(out)["earlier_crops"] == {"missing, made again": gone}
+    assert all((out / name).with_suffix(".jpg").exists() for name in gone)
+    assert align_folder(source, out, landmarks).earlier_crops == {}
+
+
+@MODES
+def test_a_crop_that_no_run_made_is_not_missing(source, out, landmarks):
+    """The run of a/1.png is killed; a/2.png is damaged, then has no crop, then one; a/4.png is new."""
+    (source / "a/2.png").write_bytes(b"no image")
+    assert align_folder(source, out, landmarks).earlier_crops == {}
+    for path in (out / "a/1.jpg", out / "landmarks.txt", out / ".landmarks.txt"):
+        path.unlink(missing_ok=True)
+    (out / "align-report.json").write_text(json.dumps(report_of(out) | {"finished": False}))  # as after a first run
+    assert align_folder(source, out, landmarks).earlier_crops == {}
+    small = encode(ByColour.image((30, 30), []), ".png")  # no room for the face
+    for data in (small, OTHER):
+        (source / "a/2.png").write_bytes(data)
+        shutil.copy2(source / "a/3.png", source / "a/4.png")
+        assert align_folder(source, out, landmarks).earlier_crops == {}
+    assert (out / "a/2.jpg").exists()
+
+
+def test_a_substitute_crop_of_an_image_without_landmarks_can_be_missing(source, out):
+    table = LandmarkTable({"a/1.png": FACE, "a/3.png": FACE}, "d")
+    align_folder(source, out, Landmarks(table, centre=True))
+    (out / "a/2.jpg").unlink()
+    shutil.copy2(source / "a/2.png", source / "a/5.png")  # nothing says that an image without landmarks is new
+    assert align_folder(source, out, Landmarks(table, centre=True)).earlier_crops == {Earlier.MISSING: ["a/2.png"]}
+
+
+def test_the_line_of_an_image_that_comes_later_has_no_missing_crop(source, out):
+    table = LandmarkTable({**BY_TABLE.table.points, "a/8.png": FACE}, "d")
+    align_folder(source, out, Landmarks(table))
+    shutil.copy2(source / "a/3.png", source / "a/8.png")
+    assert align_folder(source, out, Landmarks(table)).earlier_crops == {}
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", "..", "a/"])

@@ -76,6 +76,20 @@ def test_every_reader_of_unfinished_crops_says_so(crops, caplog, name):
     assert "has not finished" not in caplog.text
 
 
+@pytest.mark.parametrize("name", [name for name in READERS if name != "embed"])
+def test_every_reader_of_crops_by_one_align_for_each_person_names_the_unfinished_one(crops, caplog, name):
+    """The command embed looks for the report of each image itself."""
+    report = json.loads((crops / "align-report.json").read_text())
+    for path in [path for path in crops.iterdir() if path.is_file()]:
+        path.unlink()
+    for person in crops.iterdir():
+        (person / "align-report.json").write_text(json.dumps(report | {"finished": person.name != "p3"}))
+    with caplog.at_level(logging.WARNING):
+        read_by(name, crops)
+    assert caplog.text.count("has not finished") == caplog.text.count(WARNING.replace("crops/", "crops/p3/", 1)) == 1
+    assert "were not read" not in caplog.text
+
+
 def test_a_damaged_report_does_not_stop_pack(crops, tmp_path, caplog):
     (crops / "align-report.json").write_text("{")
     assert run_command("make-pairs", [str(crops), str(tmp_path / "own"), "--folds", "2"]) == 0

@@ -200,6 +200,10 @@ VALID = {
     "flat": [(f"{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
     "flat in a folder": [(f"images/{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
     "merged people": [*numbered(NUMBERS), ("z/0.jpg", 3), ("y/0.jpg", 17)],
+    "a folder of new images": [*numbered(NUMBERS), ("new/0.jpg", 3), ("new/1.jpg", 9), ("new/2.jpg", 20)],
+    "pairs of people in a folder": [(f"{p % 10}/{p}_{k}.jpg", p) for p in range(20) for k in range(4)],
+    "half of the people in one folder": [(f"{n}/{k}.jpg", p) for p, n in enumerate(NAMES) for k in range(9)]
+    + [("anna/9.jpg", 9), *((f"rest/{p}_{k}.jpg", p) for p in range(6, 12) for k in range(3))],
     "merged people of two sources": numbered(below(("ca", NUMBERS)))
     + [(f"cb/{n}/0.jpg", p) for n, p in zip(NAMES, (3, 9, 17, 20, 21, 22), strict=True)],
 }
@@ -209,6 +213,67 @@ VALID = {
 @pytest.mark.parametrize("case", VALID)
 def test_people_who_have_several_folders_are_silent(caplog, case, order):
     assert warnings_of(reordered(VALID[case], order), caplog) == []
+
+
+WRONG = {
+    "another label": (3, "1 image contradicts, such as 0000115/1.jpg with label 3 in the folder of label 10"),
+    "a new label": (57, "1 image contradicts, such as 0000115/1.jpg with label 57 in the folder of label 10"),
+}
+
+
+@pytest.mark.parametrize("top", ["", "casia/", "{}/"])
+@pytest.mark.parametrize("order", ["by label", "shuffled"])
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_label_among_folders_that_are_the_identities_is_told(tmp_path, caplog, case, order, top):
+    """All identities lose their names then."""
+    label, told = WRONG[case]
+    rows = [(top.format("ab"[n % 2]) + path, n) for path, n in numbered(NUMBERS)]
+    assert rows[31][0].endswith("0000115/1.jpg")
+    rows[31] = (rows[31][0], label)
+    head = "nearly every label has its own folder, but "
+    tail = (
+        ": so the identities are named by their labels, not by the folders · if the folders are right, correct these "
+        "labels"
+    )
+    told = head + told.replace("0000115", rows[31][0][:-6]) + tail
+    assert warnings_of(reordered(rows, order), caplog) == [f"data: l.txt: {told}"]
+    assert warnings_of(reordered(rows, order), caplog, "# identities: labels\n") == []
+    members = [(path, path.encode()) for path, _ in reordered(rows, order)]
+    members += [(f"{path[:-4]}.cls", b"%d" % n) for path, n in rows]
+    open_source(write_tar(tmp_path / "f.tar", members))
+    assert caplog.messages == [f"data: {tmp_path}/f.tar: {told}"]
+
+
+@pytest.mark.parametrize(("wrong", "told"), [(3, True), (4, False)])
+def test_more_than_a_few_contradictions_are_no_wrong_keystrokes(caplog, wrong, told):
+    rows = numbered(NUMBERS)
+    for k in range(wrong):
+        rows[3 * k] = (rows[3 * k][0], 10 + k)
+    assert any("nearly every label" in line for line in warnings_of(reordered(rows, "shuffled"), caplog)) == told
+
+
+CUT = "its last line has the label 1 and no line end, but all other images of 0000178 have the label 19"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}0000178/2.jpg 1", [f"data: l.txt: {CUT} · if the list is cut off, copy it again"]),
+        ("# identities: labels\n{}0000178/2.jpg 1", [f"data: l.txt: {CUT} · if the list is cut off, copy it again"]),
+        ("{}0000178/2.jpg 19", []),
+        ("# identities: labels\n{}0000178/2.jpg 1\n", []),
+        ("# identities: labels\n{}0000178/2.jpg 9", []),
+        ("# identities: labels\n{}0000178/2.jpg 1\n# identities: labels", []),
+        ("# identities: labels\n{}x/0.jpg 18\nx/1.jpg 19\nx/2.jpg 1", []),
+        ("# identities: labels\n{}x/0.jpg 1", []),
+        ("# identities: labels\n{}a.jpg 19\nb.jpg 1", []),
+    ],
+)
+def test_a_list_that_is_cut_in_its_last_label_is_told(caplog, text, told):
+    rows = numbered(NUMBERS)[:-1]
+    read_listing(text.format("".join(f"{path} {label}\n" for path, label in rows)).encode(), "l.txt")
+    assert [line for line in caplog.messages if "nearly every label" not in line] == told
+    assert len(caplog.messages) == len(told) + (not text.startswith("#") and bool(told))
 
 
 def test_merged_people_at_the_end_of_a_list_are_silent(caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 
 import numpy as np
@@ -184,6 +185,21 @@ def test_images_behind_the_last_range_keep_their_own_labels(tmp_path):
         ranges[1][1], ranges[2] = middle, [middle, end]
         identities = [(10 + row, image_record(both, 10 + row)) for row, both in enumerate(ranges)]
         assert RecordSource(write_rec(tmp_path / "train.rec", records + identities)).labels.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([123456780 + k for k in range(30)], "4 of 4"),
+        ([3, 2**24 - 1, 2**24, 2**24 + 2], "2 of 4"),
+        ([3, 2**24 - 1, 2**24], ""),  # sphereface pack writes these
+    ],
+)
+def test_labels_that_float32_rounds_are_told(tmp_path, caplog, monkeypatch, labels, told):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    RecordSource(write_rec(tmp_path / "f.rec", [(k, image_record(label, k, b"x")) for k, label in enumerate(labels)]))
+    line = f"data: {tmp_path}/f.rec: {told} labels are 16,777,216 or more, where a .rec stores only some whole numbers"
+    assert [text.startswith(line) for text in caplog.messages if "have gaps" not in text] == [True] * bool(told)
 
 
 def test_a_header_record_between_the_images(tmp_path):

@@ -1094,6 +1094,13 @@ def test_numbers_beside_the_names_of_a_file_are_ignored(tmp_path, caplog, text):
         "0\t17\n1\t20\n",
         '"","id"\n"1",17\n"2",20\n',
         "\tid\n1\t17\n2\t20\n",
+        "\tid\n2\t17\n1\t20\n",  # by pandas, of rows in another order
+        "\tid\tages\n17\t0\t0\n",
+        "\tid\n20\t17.0\n17\t\n",
+        '"id"\n"2"\t17\n"1"\t20\n',  # by R
+        '""\t"id"\n"2"\t"17"\n"1"\t"20"\n',
+        "row\tid\n2\t17\n1\t20\n",
+        "2\t17\n1\t20\n",
     ],
 )
 def test_two_numbers_in_a_line_are_refused(tmp_path, text):
@@ -1102,8 +1109,10 @@ def test_two_numbers_in_a_line_are_refused(tmp_path, text):
     names = put(tmp_path / "names.txt", text.encode())
     with pytest.raises(UserError, match=r"data.exclude_file"):
         open_source(tmp_path / "set", exclude_file=names)
-    counted = put(tmp_path / "counted.txt", b"17\t35\n20\t2\n")  # LFW's form
-    assert open_source(tmp_path / "set", exclude_file=counted).class_names == ["0", "1", "2"]
+    forms = "17\t35\n20\t2\n", "30\n17\t0\n20\t1\n", "17\t2\n20\t2\n", "17\ta\n20\tb\n", "17\t3\n20\t4\n"
+    for text in forms:  # LFW's form, and comments
+        counted = put(tmp_path / "counted.txt", text.encode())
+        assert open_source(tmp_path / "set", exclude_file=counted).class_names == ["0", "1", "2"]
     quoted = put(tmp_path / "quoted.txt", b'"17"\n"20"\n')
     assert open_source(tmp_path / "set", exclude_file=quoted).class_names == ["0", "1", "2"]
 

@@ -215,7 +215,7 @@ def labelled(kind: str, values: list[bytes]) -> list[tuple[str, bytes]]:
     [
         ("cls", [b"3", b"3", b"7", b"7"], ["3", "7"]),
         ("txt", [b"3\n", b"3\n", b"7\n", b"7"], ["3", "7"]),
-        ("json", [b'{"label": 3}'] * 2 + [b'{"cls": 7, "x": null}'] * 2, ["3", "7"]),
+        ("json", [b'{"label": 3}'] * 2 + [b'{"label": 7, "cls": 3, "identity": null}'] * 2, ["3", "7"]),
         ("json", [b'{"identity": "Ann", "label": 9}'] * 2 + [b'{"identity": "Bo", "label": 1}'] * 2, ["Ann", "Bo"]),
     ],
 )
@@ -314,6 +314,14 @@ def test_names_come_from_the_last_folders_where_labels_share_the_first(tmp_path)
         ),
         (labelled("json", [b"{}", b'{"label": 1}'] * 2), r"2 of 4 images have no label, such as 000\.jpg"),
         (
+            labelled("json", [b'{"identity": null, "label": 0}', *[b'{"identity": 57, "label": 1}'] * 3]),
+            r"1 of 4 images have no label, such as 000\.jpg · allowed: a member \.json with identity for each image",
+        ),
+        (
+            labelled("json", [*[b'{"label": 0, "cls": 3}'] * 2, *[b'{"cls": 4}'] * 2]),
+            r"2 of 4 images have no label, such as 002\.jpg · allowed: a member \.json with label for each image",
+        ),
+        (
             labelled("json", [b'{"label": 1', b'{"label": 1}'] * 2),
             r"000\.json: not JSON · allowed: an object with",
         ),
@@ -342,6 +350,15 @@ def test_only_the_first_kind_of_label_counts(tmp_path):
 
 
 # ---------------------------------------------------------------- shards
+
+
+def test_one_key_of_json_holds_the_identities_of_all_shards(tmp_path):
+    write_tar(tmp_path / "x-0.tar", labelled("json", [b'{"label": 1}'] * 4))
+    write_tar(tmp_path / "x-1.tar", labelled("json", [b'{"identity": 57, "label": 1}'] * 4))
+    with pytest.raises(
+        UserError, match=r"4 of 8 images have no label, .* a member \.json with identity for each image"
+    ):
+        open_path(tmp_path)
 
 
 def test_a_folder_a_pattern_and_one_file_are_the_same_set(tmp_path):

@@ -35,10 +35,10 @@ def excluding(sources: list[Source], tags: list[str], names: set[str], file: Pat
             blanks, underscores or upper case, a number is in two sources, or a line may be a name
             or a count.
     """
-    listed, counts = ([], []) if file is None else read_names(file)
-    if not names and not listed:
+    if not names and file is None:
         return sources
     known = _known_names(sources, tags)
+    listed, counts = ([], []) if file is None else read_names(file, known)
     tags_of = tuple(f"{tag}/" for tag in tags) if len(sources) > 1 else ()
     from_file = set(_without_numbers(listed, known))
     if not from_file.issubset(listed):

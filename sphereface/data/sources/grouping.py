@@ -26,6 +26,7 @@ Label = int | str
 
 MOST_LABEL = 2**31 - 1
 _FEWEST = 20  # images for which a warning of single ones comes
+_MOST_CONTRARY = 0.05  # of the images
 _LONGEST_NAME = 1_000
 _NO_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # line breaks, and what UTF-8 cannot encode
 
@@ -166,13 +167,16 @@ def by_number(
         given = folders_of_labels(names, numbers) if named and not joined else []
         joined = joined or (named and log_numbered(given, place))
         joined = joined or (named and folders is None and log_doubled(given, place))
-        if named and instead and not joined and folders is None:
-            log_split(given, place)
-            log_across([names[row] for row in ordered], images, place, instead)
+        if named and not joined and folders is None:
+            rows = [names[row] for row in ordered]
+            if instead:
+                log_split(given, place)
+            if not instead or not log_across(rows, images, place, instead):
+                log_contrary(rows, images, parent, place)
     return images
 
 
-def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) -> None:
+def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) -> bool:
     """Log that half of the labels or more are in several first folders, as people's ages are.
 
     Nothing is logged if there are fewer folders than labels, as with folders of years or of parts.
@@ -182,14 +186,18 @@ def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) 
         images: their labels.
         place: the source's name in messages.
         instead: what to do if the folders are the identities.
+
+    Returns:
+        Whether there are such labels.
     """
     folders, _ = first_folders([nfc(name) for name in names])
     num_folders, num_labels = len(set(folders) - {""}), len(images.class_names)
     if num_folders < num_labels or all(map(is_split, set(folders) - {""})):
-        return
+        return False
     both = {(label, folder) for label, folder in zip(images.labels.tolist(), folders, strict=True) if folder}
     several = [label for label, count in Counter(label for label, _ in both).items() if count > 1]
-    if several and 2 * len(several) >= num_labels:
+    told = len(several) > 0 and 2 * len(several) >= num_labels
+    if told:
         first = min(several)
         one, other, *_ = sorted(folder for label, folder in both if label == first)
         log.warning(
@@ -198,6 +206,52 @@ def log_across(names: Sequence[str], images: Grouped, place: str, instead: str) 
             *(place, len(several), num_labels, num_folders),
             *map(printable, (images.class_names[first], one, other)),
         )
+    return told
+
+
+def log_contrary(names: Sequence[str], images: Grouped, parent: Callable[[str], str], place: str) -> None:
+    """Log the few images that have another label than their folder, as after a wrong keystroke.
+
+    A folder belongs to a label that has most of its images there, and half or more of all images
+    there. Nearly every label must have one. Other folders, such as a person's second one, tell
+    nothing.
+
+    Args:
+        names, images, place: as for :func:`log_across`.
+        parent: as for :func:`by_number`.
+    """
+    if 2 * len({name.rpartition("/")[0] for name in names}) < len(images.class_names):  # saves time
+        return
+    labels, composed = np.asarray(images.labels), [nfc(name) for name in names]
+    for folders in (first_folders(composed)[0], list(map(parent, composed))):
+        codes = {folder: code for code, folder in enumerate(dict.fromkeys(folders))}
+        of_image = np.array([codes[folder] for folder in folders], dtype=np.int64)
+        pairs, which, counts = np.unique(labels * len(codes) + of_image, return_inverse=True, return_counts=True)
+        label, folder = np.divmod(pairs, len(codes))
+        home = np.zeros(len(pairs), np.bool_)
+        order = np.lexsort((-counts, label))  # of each label, the folder with most images first
+        home[order[np.unique(label[order], return_index=True)[1]]] = True
+        owns = home & (2 * counts >= np.bincount(of_image)[folder]) & (folder != codes.get("", -1))
+        owner = np.full(len(codes), -1)
+        owner[folder[owns]] = label[owns]
+        contrary = (owner[folder] >= 0) & (owner[folder] != label)
+        found = np.flatnonzero(contrary[which])
+        if 0 < len(found) <= max(1, _MOST_CONTRARY * len(labels)) and _own_folders(owner, label[~contrary]):
+            row = int(found[0])
+            log.warning(
+                "data: %s: nearly every label has its own folder, but %s, such as %s with label %s in the folder of "
+                "label %s: so the identities are named by their labels, not by the folders · if the folders are right, "
+                "correct these labels",
+                *(place, count_of(len(found), "image contradicts", "images contradict"), printable(names[row])),
+                *(images.class_names[label] for label in (labels[row], owner[of_image[row]])),
+            )
+            return
+
+
+def _own_folders(owner: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> bool:
+    """Return whether two labels or more, and nearly all of these labels, own a folder."""
+    num_owners = np.count_nonzero(owner >= 0)
+    return bool(num_owners >= max(2, 0.9 * len(np.unique(labels))))
 
 
 def log_single(source: Source, place: str) -> None:

@@ -123,6 +123,8 @@ def read_listing(text: bytes, name: str, root: str = "", instead: str = "") -> t
     grouped = by_number(composed, labels, name, last_folder, named=named, instead=instead)
     if len(set(composed)) < len(composed) and len(set(keys := _told_apart(plain, composed, root))) < len(keys):
         _log_repeated(keys, labels, printable(name))
+    if text[-1:].isdigit():
+        _log_cut(composed, labels, printable(name))
     return [paths[row] for row in grouped.rows.tolist()], grouped
 
 
@@ -170,6 +172,15 @@ def _log_repeated(paths: Sequence[str], labels: Sequence[int], name: str) -> Non
         number = count_of(len(several), "image has", "images have")
         sentence = "%s two labels or more, such as %s · delete the wrong lines"
         log.warning(f"data: %s: {sentence}, or check the list with --write-list", name, number, such)
+
+
+def _log_cut(paths: Sequence[str], labels: Sequence[int], name: str) -> None:
+    """Log that the last label may have lost digits, by those of the other images in its folder."""
+    folder, last = paths[-1].rpartition("/")[0], labels[-1]
+    others = {label for path, label in zip(paths[:-1], labels, strict=False) if path.rpartition("/")[0] == folder}
+    if folder and len(others) == 1 and last not in others and str(min(others)).startswith(str(last)):
+        sentence = "its last line has the label %d and no line end, but all other images of %s have the label %d"
+        log.warning(f"data: %s: {sentence} · if the list is cut off, copy it again", name, last, folder, min(others))
 
 
 def parse_list(text: bytes, name: str) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -17,7 +17,7 @@ from ..index_file import Arrays, Index, Stamp, indexed
 from ..mapped import MappedFile
 from ..record_index import check_end, check_no_gaps, find_records, read_index, rising
 from ..record_labels import Records
-from ..recordio import read_content, read_heads, read_image
+from ..recordio import EXACT_IN_FLOAT, read_content, read_heads, read_image
 from ..text_files import read_text_lines
 from ..walking import nfc
 from .base import Encoded, Labelled, grouped, log_gaps, smallest_index
@@ -68,6 +68,13 @@ class RecordSource(Labelled):
         self._index = self._opened()
         self.labels, values = Labels(self._index["firsts"]), self._index["values"]
         log_gaps(values, str(self.path))
+        if values[-1] > EXACT_IN_FLOAT:
+            log.warning(
+                "data: %s: %d of %d labels are %s or more, where a .rec stores only some whole numbers and rounds to "
+                "them: several people may have one label, and labels may differ from your numbers · pack the images "
+                "again with labels from 0 on",
+                *(self.path, np.count_nonzero(values >= EXACT_IN_FLOAT), len(values), f"{EXACT_IN_FLOAT:,}"),
+            )
         names = _read_names(names_path(self.path), int(values[-1]) + 1)
         self.named = names is not None
         self.class_names = [names[value] for value in values.tolist()] if names else NumberNames(values)

@@ -94,17 +94,22 @@ def _selected(source: Source, keep: npt.NDArray[np.bool_]) -> Source:
     return source if keep.all() else SelectedSource(source, keep)
 
 
-def read_names(path: Path | str) -> tuple[list[str], list[str]]:
+def read_names(path: Path | str, known: Collection[str] = ()) -> tuple[list[str], list[str]]:
     """Read identities from a file, one name a line; blanks are part of a name.
 
     A name ends at the first tab. In a file with tabs, such as LFW's ``people.txt`` (``Name <tab>
     images`` below lines with counts), a number alone on its line is a count.
 
+    Args:
+        path: the file.
+        known: the identities of the training set.
+
     Returns:
         The names, and the counts as texts.
 
     Raises:
-        UserError: the file cannot be read, is not text, or contains no names.
+        UserError: the file cannot be read, is not text, or contains no names, or another column may
+            have them.
     """
     try:
         lines = read_text_lines(Path(path), "a name a line, or 'name<tab>…'")
@@ -118,10 +123,11 @@ def read_names(path: Path | str) -> tuple[list[str], list[str]]:
     names, counts = _names(lines)
     if not names:
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")
-    if _are_row_numbers(lines):
+    if line := _doubtful(lines, known):
         raise UserError(
-            f"data.exclude_file: {path}: got two numbers in each line, of which the first count the lines · allowed: a "
-            "name a line, or 'name<tab>…' · delete the column of row numbers"
+            f"data.exclude_file: {path}: got two columns, and either may have the names, such as "
+            f"{' and '.join(map(shown, line))} · allowed: a name a line, or 'name<tab>…' · delete the column without "
+            "names, such as row numbers"
         )
     return names, counts
 
@@ -133,15 +139,21 @@ def _are_pairs(lines: Sequence[str]) -> bool:
     return one and any(len(row) == 4 and row[1].isdecimal() and row[3].isdecimal() for row in rows)
 
 
-def _are_row_numbers(lines: Sequence[str]) -> bool:
-    """Return whether each line has two numbers, and the first ones count from 0 or 1."""
+def _doubtful(lines: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the first two fields of a line if the first number of each line may be that of a row.
+
+    So it may if the numbers count from 0 or 1, or their column has no heading, as pandas writes it,
+    or nearly every second number is a different identity. Numbers of images repeat.
+    """
     rows = [[field.strip(' "') for field in line.split("\t")] for line in lines if line.strip()]
-    if len(rows) > 1 and not rows[0][-1].isdecimal():  # column names
-        del rows[0]
-    if len(rows) < 2 or not all(len(row) > 1 and row[1].isdecimal() for row in rows):
-        return False
-    first = rows[0][0]
-    return first in ("0", "1") and [row[0] for row in rows] == [str(int(first) + k) for k in range(len(rows))]
+    heading = rows.pop(0) if len(rows) > 1 and not rows[0][-1].isdecimal() else ["no"]
+    if not all(len(row) > 1 and row[0].isdecimal() for row in rows):
+        return []
+    second = {row[1] for row in rows}
+    counted = [row[0] for row in rows] in ([str(first + k) for k in range(len(rows))] for first in (0, 1))
+    numbers = all(map(str.isdecimal, second)) and len(rows) > 1
+    people = len(second) == len(rows) and 10 * len(second.difference(known)) <= len(rows)
+    return rows[0][:2] if heading[0] == "" or (numbers and (counted or people)) else []
 
 
 def names_text(names: Sequence[str], place: Path) -> bytes:

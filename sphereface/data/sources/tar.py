@@ -3,12 +3,12 @@
 The identity of an image is in one of these:
 
 - ``KEY.cls``: a number, as in WebDataset's own examples
-- ``KEY.json``: ``identity``, ``label`` or ``cls``, the first that exists: a number or a name
+- ``KEY.json``: ``identity``, ``label`` or ``cls``: a number or a name
 - ``KEY.txt``: a number; other texts are captions
 - the path: the first folder, as in a folder of identities
 
 KEY is the image's name without its last suffix: ``J.Smith_0001.jpg`` and ``J.Smith_0001.cls``
-belong together. One set uses one of these, the first that any image has.
+belong together. One set uses one of these, and one key of JSON, the first that any image has.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from .spans import SpanSource
 
 log = logging.getLogger(__name__)
 
-_KINDS = (".cls", ".json", ".txt")
+_SUFFIXES = (".cls", ".json", ".txt")
 _JSON_KEYS = ("identity", "label", "cls")
+_KINDS = (".cls", *(f".json with {key}" for key in _JSON_KEYS), ".txt")
 _MOST_TEXT = 2**20  # bytes of a member with a label
 _LONGEST_NUMBER = 64  # bytes
 
@@ -105,7 +106,7 @@ class _Index:
                     f"{printable(self.names[row])}, and one {kind} · allowed: one image for each key · pack the set "
                     "again, or with a label for each image"
                 )
-        instead = f"pack it again without members {kind}"
+        instead = f"pack it again without members {_suffix(kind)}"
         return by_label(self.names, labels, str(path), f"a member {kind}", files=self.files, instead=instead)
 
     def log_files(self, path: Path, files: Sequence[Path]) -> None:
@@ -138,12 +139,12 @@ class _Shard:
                 self.index.others.update([NO_FILE] if name else [])
             elif is_image(name):
                 self._add_image(member, name, key)
-            elif suffix.lower() in _KINDS:
+            elif suffix.lower() in _SUFFIXES:
                 self._add_label(buffer, member, key, suffix.lower())
             elif name:
                 self.index.others[kind_of_file(name)] += 1
         for _, kind in self.early:
-            self.index.others[f"{kind} without an image"] += 1
+            self.index.others[f"{_suffix(kind)} without an image"] += 1
 
     def _add_image(self, member: Member, name: str, key: str) -> None:
         index, row = self.index, self.names.get(name)
@@ -161,31 +162,35 @@ class _Shard:
         for kind, labels in index.labels.items():
             labels.append(self.early.pop((key, kind), None) if self.early else None)
 
-    def _add_label(self, buffer: Buffer, member: Member, key: str, kind: str) -> None:
-        label = _label_in(buffer, member, kind, f"{self.path}/{printable(member.name)}")
+    def _add_label(self, buffer: Buffer, member: Member, key: str, suffix: str) -> None:
+        label, kind = _label_in(buffer, member, suffix, f"{self.path}/{printable(member.name)}")
         row, labels = self.rows.get(key), self.index.labels[kind]
         if isinstance(label, str):
             label = self._same.setdefault(label, label)
         if label is None:
-            self.index.others[f"{kind} without an identity"] += 1
+            self.index.others[f"{suffix} without an identity"] += 1
         elif row is not None and labels[row] is None:
             labels[row] = label
         else:
             self.early[key, kind] = label
 
 
-def _label_in(buffer: Buffer, member: Member, kind: str, place: str) -> Label | None:
-    """Return the label in a member; None for a caption, or for JSON without a label.
+def _suffix(kind: str) -> str:
+    return kind.partition(" ")[0]
+
+
+def _label_in(buffer: Buffer, member: Member, suffix: str, place: str) -> tuple[Label | None, str]:
+    """Return the label in a member, None for a caption or JSON without a label, and its kind.
 
     Raises:
         UserError: a ``.cls`` has no number, or JSON is damaged or its identity is invalid.
     """
     content = bytes(buffer[member.start : member.start + min(member.size, _MOST_TEXT + 1)])
-    if kind != ".json":
+    if suffix != ".json":
         number = whole_number(content.decode("ascii", "replace").strip()) if len(content) <= _LONGEST_NUMBER else None
-        if number is None and kind == ".cls":
+        if number is None and suffix == ".cls":
             raise UserError(f"{place}: got {shown(content[:_LONGEST_NUMBER])} · allowed: the number of an identity")
-        return number
+        return number, suffix
     if len(content) > _MOST_TEXT:
         raise UserError(f"{place}: got more than {_MOST_TEXT:,} bytes · allowed: JSON with identity, label or cls")
     try:
@@ -193,4 +198,5 @@ def _label_in(buffer: Buffer, member: Member, kind: str, place: str) -> Label | 
     except (ValueError, RecursionError):
         raise UserError(f"{place}: not JSON · allowed: an object with identity, label or cls · copy it again") from None
     key = next((key for key in _JSON_KEYS if isinstance(values, dict) and values.get(key) is not None), None)
-    return None if key is None else checked_label(values[key], f"{place}, {key}")
+    label = None if key is None else checked_label(values[key], f"{place}, {key}")
+    return label, f".json with {key or _JSON_KEYS[0]}"
