@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, first_line, printable
-from .crop_template import CropTemplate, report_near, template_of_meta, template_of_settings
+from .crop_template import CropTemplate, template_of_meta, template_of_settings
 from .earlier_report import earlier_settings, settings_of_crops
+from .near_reports import report_near
 from .templates import Size
 
 _KEPT = ("size", "template", "template_origin", "detector", "pick")

@@ -15,8 +15,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..alignment.crop_template import folders_of, report_near, warn_of_unfinished_crops
 from ..alignment.earlier_report import earlier_run
+from ..alignment.near_reports import folders_of, report_near, warn_of_unfinished_crops
 from ..alignment.report import REPORT_NAME
 from ..data import check_report
 from ..data.check import Findings, Inspection, Limits, inspect, judge

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..alignment.crop_template import report_near
 from ..alignment.kept_settings import note_on_template, settings_near
+from ..alignment.near_reports import report_near
 from ..alignment.report import REPORT_NAME
 from ..api import FaceEmbedder
 from ..data.bins import is_bin

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..alignment.crop_template import warn_of_unfinished
 from ..alignment.kept_settings import note_on_template, settings_near
+from ..alignment.near_reports import warn_of_unfinished
 from ..data.bins import is_bin
 from ..data.walking import check_writable
 from ..errors import UserError, shown_key

@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Collection
 
-from ..alignment.crop_template import warn_of_unfinished_crops
+from ..alignment.near_reports import warn_of_unfinished_crops
 from ..data.make_pairs import PEOPLE_NAME, draw, write_pairs
 from ..data.sources import Source, open_path
 from ..data.sources.grouping import parents_of_identities

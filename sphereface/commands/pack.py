@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..alignment.crop_template import folders_of, report_near, warn_of_unfinished_crops
+from ..alignment.near_reports import folders_of, report_near, warn_of_unfinished_crops
 from ..alignment.report import REPORT_NAME
 from ..data.packing import Encoding, pack
 from ..data.sources import Source, open_path

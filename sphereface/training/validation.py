@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..alignment.crop_template import warn_of_unfinished
+from ..alignment.near_reports import warn_of_unfinished
 from ..checkpoint import BadCheckpoint, load_checkpoint, trained_people
 from ..config import Config
 from ..data.images import EncodedImage

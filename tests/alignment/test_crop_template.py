@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 
-from sphereface.alignment import crop_template
+from sphereface.alignment import near_reports
 from sphereface.alignment.align import align_folder
 from sphereface.alignment.crop import CropSpec
 from sphereface.alignment.crop_template import (
@@ -170,7 +170,7 @@ def test_reports_of_one_align_for_each_person_count_as_one_if_they_agree(tmp_pat
 def test_reports_of_people_are_searched_in_evenly_spaced_folders(tmp_path, caplog, monkeypatch, train, people, told):
     """Of 100,000 folders only a thousand are asked, here three of seven: p0, p3, p6."""
     with_reports(tmp_path / "crops", people)
-    monkeypatch.setattr(crop_template, "_SAMPLED", 3)
+    monkeypatch.setattr(near_reports, "_SAMPLED", 3)
     assert training_template(str(tmp_path / train), None, SIZE) is None
     assert ("have different templates" in caplog.text) == told
     assert (len(folders_of(tmp_path / train, None)) == len(PEOPLE)) == told
