@@ -162,10 +162,28 @@ def test_changed_code_of_each_part_of_a_run_is_told(outside, capsys):
     run("join", second / "last.pt", third / "last.pt", "--output", "two.pt")
     load_model(Path("two.pt"))
     assert OTHER_CODE not in capsys.readouterr().err
+    run("export", second / "last.pt", "--format", "checkpoint", "--output", "small.pt")
+    load_model(Path("small.pt"))
+    assert OTHER_CODE not in capsys.readouterr().err
     edit("my_net", "self.body(images.relu())", "self.body(images)")
-    load_model(Path("two.pt"))
-    load_model(Path("both.pt"))
-    assert capsys.readouterr().err.count(OTHER_CODE) == 1
+    for name in ("two.pt", "both.pt", "small.pt"):  # of other code, of both, of other code
+        load_model(Path(name))
+        assert capsys.readouterr().err.count(f"{name} {OTHER_CODE}") == 1
+
+
+def test_finished_networks_of_other_code_are_told(outside, capsys):
+    """The margin is that of a stage: its code counts as that of the whole run."""
+    two = ["name=two", "model.networks=2", "train.stages=[{until: 0.5, loss: {name: my-margin, s: 30}}]"]
+    said_by(*two, capsys=capsys)
+    line = "was trained with other code of the plugin of the {} · to train with that of today, start without --resume"
+    for module, old, new, expected in (
+        ("my_margin", "class MyMargin(ScaledMargin):", "class MyMargin(ScaledMargin):", (0, 0)),
+        ("my_margin", "class MyMargin(ScaledMargin):", "class MyMargin(ScaledMargin):  # other", (0, 2)),
+        ("my_net", "self.body(images)", "self.body(images.relu())", (2, 2)),
+    ):
+        edit(module, old, new)
+        said = said_by(*two, resume="auto", capsys=capsys)
+        assert tuple(said.count(line.format(part)) for part in ("network", "loss")) == expected
 
 
 def test_changed_code_is_another_network(outside, capsys, monkeypatch):

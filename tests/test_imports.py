@@ -96,7 +96,7 @@ ALLOWED = {
     "search_index": {"errors", "extras", "files", "options", "small_files", "evaluation", "gallery", "search"},
     "export": {
         *("errors", "choices", "extras", "files", "checkpoint", "models", "data", "alignment", "input_spec", "options"),
-        *("small_files", "yaml_text"),
+        *("small_files", "yaml_text", "plugins"),
     },
     "face_figures": {"errors", "files", "small_files"},
     "cli": {"errors", "plugins"},

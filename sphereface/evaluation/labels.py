@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.pairs import Pairs
+from ..data.sources.selection import person_of
 from ..errors import UserError, count_of, shown_key
 from ..metrics import BoolArray, FloatArray, Ids, IntArray
 from ..metrics.subjects import subjects_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ONE_PERSON = {"folders": "each folder is one person", "names": "the name before the number is the person's"}
 _CONTRADICTING = 0.25  # largest share of labels
 _ROWS = 2**20  # pairs checked at a time: IJB-C has 15.7 million
 
@@ -79,6 +81,7 @@ def check_folders(path: Path, left: Ids, right: Ids, same: BoolArray, names: Seq
 
     A person may have folders within folders, or be the last folder: the way counts in which the
     fewest labels disagree. If more than a quarter of one kind does, the folders are not people.
+    Without folders, the name before a number counts, as in ``Ann_0001.jpg``.
 
     Args:
         path: the list, for messages.
@@ -86,8 +89,10 @@ def check_folders(path: Path, left: Ids, right: Ids, same: BoolArray, names: Seq
         same: (P,) bool, True for one person.
         names: names of the images.
     """
-    folders = [name.split("/")[:-1] for name in names]
-    if not all(folders):
+    folders, what = [name.split("/")[:-1] for name in names], "folders"
+    if not any(folders):
+        folders, what = [[person_of(name)] for name in names], "names"
+    if not all(map(any, folders)):
         return
     wrong = np.ones(len(same), dtype=bool)
     ways = [["/".join(each[:depth]) for each in folders] for depth in range(1, max(map(len, folders), default=0) + 1)]
@@ -99,9 +104,10 @@ def check_folders(path: Path, left: Ids, right: Ids, same: BoolArray, names: Seq
         first = int(np.argmax(wrong))
         a, b = (shown_key(names[side[first]]) for side in (left, right))
         log.warning(
-            "%s: %s of %s labels contradict the folders of their images, the first that of %s with %s as %s · if each "
-            "folder is one person, correct the list",
-            *(path, f"{int(wrong.sum()):,}", f"{len(wrong):,}", a, b, "one person" if same[first] else "two people"),
+            "%s: %s of %s labels contradict the %s of their images, the first that of %s with %s as %s · if %s, "
+            "correct the list",
+            *(path, f"{int(wrong.sum()):,}", f"{len(wrong):,}", what, a, b),
+            *("one person" if same[first] else "two people", _ONE_PERSON[what]),
         )
 
 

@@ -14,6 +14,7 @@ from ..checkpoint import origin_of, save_checkpoint, teacher_of
 from ..errors import UserError, refusing, shown_key
 from ..models import LoadedModel, load_model
 from ..models.loading import bare_weights, sizes_seen, stored_sizes
+from ..plugins import OF_NETWORK, versions_of
 from .card import recipe
 from .formats import HALF_TOLERANCE, TOLERANCE
 from .graph import example_crops, expected
@@ -81,7 +82,9 @@ def shared_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of ``meta`` that may be published: network, recipe and amount of data."""
     people = {"num_identities": len(meta["class_names"])} if "class_names" in meta else {}
     origin = {"init_from": origin_of(meta), "taught_by": teacher_of(meta)}
-    known = {key: value for key, value in origin.items() if value is not None}
+    known: dict[str, Any] = {key: value for key, value in origin.items() if value is not None}
+    if OF_NETWORK in (versions := versions_of(meta)):
+        known["versions"] = {OF_NETWORK: versions[OF_NETWORK]}
     return {**{key: meta[key] for key in _KEPT if key in meta}, **people, **known, "config": recipe(meta["config"])}
 
 

@@ -109,6 +109,8 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
     weights = {f"networks.{k}.{name}": w for k, (part, _) in enumerate(parts) for name, w in part.weights.items()}
     model = replace(first.model, networks=len(parts)).to_dict()
     meta = _joined_meta([state["meta"] for state in states], model, [part.origin for part, _ in parts])
+    if unlike:
+        meta["versions"][OF_NETWORK] = ""  # so that each load of the file warns
     return {"meta": meta, "seen_size": stored_sizes([part.seen_size for part, _ in parts]), "model": weights}
 
 

@@ -167,11 +167,21 @@ def check_network(
 
 def shapes_of(options: BackboneOptions) -> dict[str, torch.Size]:
     """Return names and shapes of the weights that ``model:`` describes; allocate nothing."""
-    with torch.device("meta"), _Unfilled():
-        shapes = {name: value.shape for name, value in build_model(replace(options, networks=1)).state_dict().items()}
+    shapes = {name: value.shape for name, value in _unfilled(options).state_dict().items()}
     if options.networks == 1:
         return shapes
     return {f"networks.{k}.{name}": shape for k in range(options.networks) for name, shape in shapes.items()}
+
+
+def code_of_network(options: BackboneOptions) -> str:
+    """Return the code of the network that ``model:`` describes, see :func:`.code_of`."""
+    return code_of(_unfilled(options).modules())
+
+
+def _unfilled(options: BackboneOptions) -> Backbone:
+    """Build one network whose weights have shapes, but no values."""
+    with torch.device("meta"), _Unfilled():
+        return build_model(replace(options, networks=1))
 
 
 class _Unfilled(TorchFunctionMode):

@@ -22,9 +22,12 @@ from ..config import Config
 from ..errors import UserError
 from ..models import load_model
 from ..models.joining import join
+from ..models.loading import code_of_network
 from ..places import places_text
+from ..plugins import OF_LOSS, OF_NETWORK, changed_code
 from .distributed import World
 from .heartbeat import Heartbeat
+from .learner import code_of_losses
 from .monitor import Monitor, start_logging
 from .progress import Progress
 from .resuming import changed_sets, same_choice
@@ -113,10 +116,14 @@ def _finished(config: Config, world: World) -> Path | None:
 
 
 def _check_choice(checkpoint: Path, config: Config, validator: Validator) -> None:
-    """Warn if another set chose this network than the next ones, or it began at another network."""
+    """Warn if another set, start or code made this network than those of the next ones."""
     meta = load_checkpoint(checkpoint, mapped=True)["meta"]
     for line in changed_start(meta, config.train, checkpoint) if validator.world.first else ():
         log.warning("%s", line)
+    codes = {OF_NETWORK: code_of_network(config.model), OF_LOSS: code_of_losses(config)}
+    for plugin in changed_code(meta, codes) if validator.world.first else ():
+        sentence = "%s was trained with other code of the %s · to train with that of today, start without --resume"
+        log.warning(sentence, checkpoint, plugin)
     if "digests" in meta and not same_choice(meta, config, validator):
         log.warning(
             "eval.select: %s was chosen by another set: the lists or the images of the selecting set changed since · "

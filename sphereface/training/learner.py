@@ -111,7 +111,7 @@ class Learner:
         """Return the code of the plugins of this run, see :func:`~sphereface.plugins.code_of`."""
         return {
             OF_NETWORK: code_of(self.model.modules()),
-            OF_LOSS: code_of([self.head.margin]),
+            OF_LOSS: code_of_losses(self.config),
             OF_TEACHER: "" if self.teacher is None else self.teacher.code,
         }
 
@@ -303,3 +303,8 @@ class Learner:
         """Yield the trained parameters of network and head, as ``model.…`` and ``head.…``."""
         for prefix, module in self.parts.items():
             yield from ((f"{prefix}.{name}", p) for name, p in module.named_parameters() if p.requires_grad)
+
+
+def code_of_losses(config: Config) -> str:
+    """Return the code of the margins of a run and of its stages."""
+    return code_of([config.loss, *(stage.loss for stage in config.stages)])

@@ -72,6 +72,7 @@ class Trainer:
         codes = self.learner.codes()
         check_files(self.world, teacher, codes, self.validator.digests)
         self.validator.warn_of_shared_people(self.source)
+        self.validator.warn_of_templates(self.data.template)
         self.stopwatch = Stopwatch()
         self.versions = {
             **versions(),

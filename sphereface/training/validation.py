@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..alignment.crop_template import CropTemplate
+from ..alignment.kept_settings import note_on_template, settings_near
 from ..alignment.near_reports import warn_of_unfinished
 from ..checkpoint import BadCheckpoint, load_checkpoint, trained_people
 from ..config import Config
@@ -69,6 +72,16 @@ class Validator:
                     "(pairsDevTest.txt) or pairs of other people · view 2 is for reporting: the accuracy of a "
                     "checkpoint chosen on it would be too high"
                 )
+
+    def warn_of_templates(self, template: CropTemplate | None) -> None:
+        """Warn of each set whose crops were aligned unlike those of the training set."""
+        for each in self.sets if template else ():
+            root, meta = each.images.root, {"template": template.to_meta() if template else None}
+            with suppress(UserError):  # a damaged report
+                settings = settings_near(root, warn=False) if root.is_dir() else ""
+                note = note_on_template(settings, root, meta, self.config.model.input_spec.size, Path("data.train"))
+                if note:
+                    log.warning("eval.sets.%s: %s", each.name, note.removeprefix("note: ").rstrip())
 
     def warn_of_shared_people(self, source: Source) -> None:
         """Warn of each set with people whose names or images are also in the training set.

@@ -1101,6 +1101,10 @@ def test_numbers_beside_the_names_of_a_file_are_ignored(tmp_path, caplog, text):
         '""\t"id"\n"2"\t"17"\n"1"\t"20"\n',
         "row\tid\n2\t17\n1\t20\n",
         "2\t17\n1\t20\n",
+        '"name"\t"id"\n"2"\t"Anna"\t17\n"1"\t"Bert"\t20\n',  # by R
+        "Nr\tName\tID\n1\tAnna\t17\n2\tBert\t20\n",
+        "0\t17.0\n1\t20.0\n",
+        "row\tid\n0\t17.0\n2\t20.0\n",
     ],
 )
 def test_two_numbers_in_a_line_are_refused(tmp_path, text):
@@ -1110,7 +1114,11 @@ def test_two_numbers_in_a_line_are_refused(tmp_path, text):
     with pytest.raises(UserError, match=r"data.exclude_file"):
         open_source(tmp_path / "set", exclude_file=names)
     forms = "17\t35\n20\t2\n", "30\n17\t0\n20\t1\n", "17\t2\n20\t2\n", "17\ta\n20\tb\n", "17\t3\n20\t4\n"
-    for text in forms:  # LFW's form, and comments
+    for text in (
+        *forms,
+        "# people\n17\t35\n20\t2\n",
+        "id\tname\tage\n17\tAnna\t35\n20\tBert\t2\n",
+    ):  # LFW's form, and comments
         counted = put(tmp_path / "counted.txt", text.encode())
         assert open_source(tmp_path / "set", exclude_file=counted).class_names == ["0", "1", "2"]
     quoted = put(tmp_path / "quoted.txt", b'"17"\n"20"\n')

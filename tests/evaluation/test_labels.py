@@ -150,7 +150,16 @@ def test_labels_that_contradict_the_folders_are_counted(said):
     assert said_of_folders(said, names, lambda a, b: a[3] == b[3]) == []  # folders are cameras
     assert said_of_folders(said, names, lambda a, b: not same(a, b)) == []
     flat = [name.replace("/", "_") for name in names]
-    assert said_of_folders(said, flat, same, [3]) == []
+    assert said_of_folders(said, flat, same) == []
+    of_names = line.replace("folders", "names").replace("each folder is one", "the name before the number is the")
+    assert said_of_folders(said, flat, same, [3]) == [
+        of_names.replace("person, correct", "person's, correct")
+        .format(1, 0, "p1_0", "one person")
+        .replace("p0/", "p0_")
+    ]
+    assert said_of_folders(said, flat, lambda a, b: a[3] == b[3]) == []
+    assert said_of_folders(said, [*flat[:-1], "other.jpg"], same, [3]) == []
+    assert said_of_folders(said, [*flat[:-1], "p3/3.jpg"], same, [3]) == []
     above = [f"x/{name.replace('/', '/frontal/' if k % 2 else '/profile/')}" for k, name in enumerate(names)]
     person = lambda a, b: a[2:4] == b[2:4]  # noqa: E731
     assert said_of_folders(said, above, person) == []

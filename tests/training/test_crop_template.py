@@ -22,9 +22,15 @@ POINTS = [(round(float(x) * 0.3, 2), round(float(y) * 0.3, 2)) for x, y in templ
 @pytest.fixture
 def crops(tmp_path, faces):
     shutil.copytree(faces / "train", tmp_path / "crops")
-    settings = {"size": "32x32", "quality": 95, "template": " ".join(f"{x:g},{y:g}" for x, y in POINTS)}
-    (tmp_path / "crops/align-report.json").write_text(json.dumps({"settings": settings}))
+    report(tmp_path / "crops")
     return tmp_path / "crops"
+
+
+def report(folder, down=0.0):
+    """Write the report of crops whose landmarks are some pixels lower."""
+    points = " ".join(f"{x:g},{y + down:g}" for x, y in POINTS)
+    settings = {"size": "32x32", "quality": 95, "template": points}
+    (folder / "align-report.json").write_text(json.dumps({"settings": settings}))
 
 
 def options(crops):
@@ -47,11 +53,24 @@ def test_without_a_report_it_keeps_none(config_file, crops):
 def test_a_resume_does_not_depend_on_the_report(config_file, crops, content, caplog):
     whole = load_checkpoint(train(config_file, *options(crops)) / "last.pt")
     part = train(config_file, *options(crops), stop_at=2)
-    report = crops / "align-report.json"
-    report.unlink() if content is None else report.write_text(content)
+    path = crops / "align-report.json"
+    path.unlink() if content is None else path.write_text(content)
     with caplog.at_level(logging.WARNING):
         train(config_file, *options(crops), resume=str(part / "last.pt"))
     resumed = load_checkpoint(part / "last.pt")
     assert resumed["meta"]["step"] == 4
     assert all(torch.equal(value, whole["model"][key]) for key, value in resumed["model"].items())
     assert ("the template of the crops is unknown" in caplog.text) == (content is not None)
+
+
+@pytest.mark.parametrize(("down", "told"), [(0, False), (0.4, False), (3, True), (None, False)])
+def test_sets_that_were_aligned_unlike_the_training_crops_are_told(
+    config_file, crops, faces, tmp_path, caplog, down, told
+):
+    shutil.copytree(faces / "pairs", tmp_path / "set")
+    if down is not None:
+        report(tmp_path / "set", down)
+    train(config_file, f"data.train={crops}", f"eval.sets={{mine: {tmp_path}/set}}", "train.steps=1")
+    line = f"eval.sets.mine: {tmp_path}/set: sphereface align put its landmarks up to 3.0 pixels from those of the "
+    assert (f"{line}training crops of data.train, which may lower" in caplog.text) == told
+    assert caplog.text.count("put its landmarks") == told

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 COMPARED = 4096  # images on each side, which bounds the time of reading
 _MADE = re.compile(r"(?:.*/)?([^/]+)/\1_([0-9]{1,9})(?:\.\w+)?")  # by make-pairs, 17/17_0001.png
+_WHOLE = re.compile(r"^([0-9]+)\.0$")  # a whole number among numbers with a point
 _NUMBERED = re.compile(r"(?:.*/)?([^/]+)_[0-9]+(?:\.\w+)?")  # an image of LFW, Ann_0001.jpg
 
 
@@ -125,7 +126,7 @@ def read_names(path: Path | str, known: Collection[str] = ()) -> tuple[list[str]
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")
     if line := _doubtful(lines, known):
         raise UserError(
-            f"data.exclude_file: {path}: got two columns, and either may have the names, such as "
+            f"data.exclude_file: {path}: got several columns, of which two may have the names, such as "
             f"{' and '.join(map(shown, line))} · allowed: a name a line, or 'name<tab>…' · delete the column without "
             "names, such as row numbers"
         )
@@ -140,20 +141,25 @@ def _are_pairs(lines: Sequence[str]) -> bool:
 
 
 def _doubtful(lines: Sequence[str], known: Collection[str]) -> list[str]:
-    """Return the first two fields of a line if the first number of each line may be that of a row.
+    """Return two fields of a line that may be the name; empty if only the first one may.
 
-    So it may if the numbers count from 0 or 1, or their column has no heading, as pandas writes it,
-    or nearly every second number is a different identity. Numbers of images repeat.
+    The first number of each line may be that of a row if their column has no heading, as pandas and
+    R write it; if the numbers of another column are different identities in nearly every line; or
+    if they count from 0 or 1 beside other numbers. Numbers of images repeat.
     """
-    rows = [[field.strip(' "') for field in line.split("\t")] for line in lines if line.strip()]
-    heading = rows.pop(0) if len(rows) > 1 and not rows[0][-1].isdecimal() else ["no"]
+    rows = [[_WHOLE.sub(r"\1", field.strip(' "')) for field in line.split("\t")] for line in lines if line.strip()]
+    heading = rows.pop(0) if len(rows) > 1 and not rows[0][-1].isdecimal() else None
     if not all(len(row) > 1 and row[0].isdecimal() for row in rows):
         return []
-    second = {row[1] for row in rows}
+    if heading and (heading[0] == "" or (len(heading) == len(rows[0]) - 1 and heading[0][0] != "#")):
+        return rows[0][:2]
     counted = [row[0] for row in rows] in ([str(first + k) for k in range(len(rows))] for first in (0, 1))
-    numbers = all(map(str.isdecimal, second)) and len(rows) > 1
-    people = len(second) == len(rows) and 10 * len(second.difference(known)) <= len(rows)
-    return rows[0][:2] if heading[0] == "" or (numbers and (counted or people)) else []
+    for column, fields in enumerate(list(zip(*rows, strict=False))[1:], start=1):
+        different = set(fields)
+        people = len(different) == len(rows) and 10 * len(different.difference(known)) <= len(rows)
+        if len(rows) > 1 and all(map(str.isdecimal, fields)) and (people or (counted and column == 1)):
+            return [rows[0][0], rows[0][column]]
+    return []
 
 
 def names_text(names: Sequence[str], place: Path) -> bytes:
@@ -175,6 +181,12 @@ def names_text(names: Sequence[str], place: Path) -> bytes:
     return b"".join(map(_encoded, names))
 
 
+def person_of(image: str) -> str:
+    """Return the name before the number of an image such as ``Ann_0001.jpg``; "" without one."""
+    match = _NUMBERED.fullmatch(image)
+    return match[1] if match else ""
+
+
 def shared_names(source: Identities, images: Sequence[str]) -> list[str]:
     """Return the identities of a training set whose names people of images have, sorted.
 
@@ -191,7 +203,7 @@ def shared_names(source: Identities, images: Sequence[str]) -> list[str]:
     folders = {tuple(map(spelled, image.split("/")[:-1])) for image in images}
     flat: set[str] = set()
     if len({image.rpartition("/")[0] for image in images}) == 1:
-        names = {match[1] for image in images if (match := _NUMBERED.fullmatch(image))}
+        names = {person_of(image) for image in images} - {""}
         flat = {spelled(name) for name in names if not name.isdecimal()}
     forms, found, numbered = flat.union(*folders), dict[str, str](), numbered_of(source)
     for name in source.class_names:
