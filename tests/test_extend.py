@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from sphereface.checkpoint import load_checkpoint
+from sphereface.checkpoint import load_checkpoint, save_checkpoint
 from sphereface.cli import main
 from sphereface.config import load_config
 from sphereface.data import sources
@@ -157,6 +157,11 @@ def test_changed_code_of_each_part_of_a_run_is_told(outside, capsys):
     capsys.readouterr()
     run("join", first / "last.pt", second / "last.pt", "--output", "both.pt")
     assert f"{second}/last.pt {OTHER_CODE} than {first}/last.pt: one of them" in capsys.readouterr().err
+    older = load_checkpoint(first / "last.pt")
+    del older["meta"]["versions"]["plugin of the network"]
+    save_checkpoint(Path("older.pt"), older, {})
+    run("join", "older.pt", second / "last.pt", "--output", "unknown.pt")
+    assert OTHER_CODE not in capsys.readouterr().err
     third = train("seed=7")
     capsys.readouterr()
     run("join", second / "last.pt", third / "last.pt", "--output", "two.pt")

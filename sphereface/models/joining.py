@@ -103,9 +103,10 @@ def join(states: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> dict[str
             if all(torch.equal(part.weights[name], value) for name, value in other.weights.items()):
                 where = "that file" if path == other_path else str(other_path)
                 raise UserError(f"{path}: holds the same network as {where} · give each network once")
-    codes = [versions_of(state["meta"]).get(OF_NETWORK) for state in states]
-    if unlike := next((path for path, code in zip(paths, codes, strict=True) if code != codes[0]), None):
-        log.warning("%s %s than %s: one of them does not compute what it was trained to", unlike, OTHER_CODE, paths[0])
+    codes = {path: versions_of(state["meta"]).get(OF_NETWORK) for path, state in zip(paths, states, strict=True)}
+    known = [path for path, code in codes.items() if code is not None]  # earlier versions kept none
+    if unlike := next((path for path in known if codes[path] != codes[known[0]]), None):
+        log.warning("%s %s than %s: one of them does not compute what it was trained to", unlike, OTHER_CODE, known[0])
     weights = {f"networks.{k}.{name}": w for k, (part, _) in enumerate(parts) for name, w in part.weights.items()}
     model = replace(first.model, networks=len(parts)).to_dict()
     meta = _joined_meta([state["meta"] for state in states], model, [part.origin for part, _ in parts])
