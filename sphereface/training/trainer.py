@@ -74,10 +74,8 @@ class Trainer:
         self.validator.warn_of_shared_people(self.source)
         self.validator.warn_of_templates(self.data.template)
         self.stopwatch = Stopwatch()
-        self.versions = {
-            **versions(),
-            **{key: code for key, code in codes.items() if code},
-        }  # of the code that trains, even if somebody commits later
+        plugins = {key: code for key, code in codes.items() if code}
+        self.versions = {**versions(), **plugins}  # of the code that trains, even if somebody commits later
         per_epoch = len(self.source) / config.train.batch_size
         self.total_steps = config.train.steps or math.ceil((config.train.epochs or 0) * per_epoch)
         self.plan = Plan(config, self.total_steps)

@@ -75,12 +75,14 @@ class Validator:
 
     def warn_of_templates(self, template: CropTemplate | None) -> None:
         """Warn of each set whose crops were aligned unlike those of the training set."""
-        for each in self.sets if template else ():
-            root, meta = each.images.root, {"template": template.to_meta() if template else None}
+        if template is None:
+            return
+        meta, size = {"template": template.to_meta()}, self.config.model.input_spec.size
+        for each in self.sets:
+            root = each.images.root
             with suppress(UserError):  # a damaged report
                 settings = settings_near(root, warn=False) if root.is_dir() else ""
-                note = note_on_template(settings, root, meta, self.config.model.input_spec.size, Path("data.train"))
-                if note:
+                if note := note_on_template(settings, root, meta, size, Path("data.train")):
                     log.warning("eval.sets.%s: %s", each.name, note.removeprefix("note: ").rstrip())
 
     def warn_of_shared_people(self, source: Source) -> None:
