@@ -10,6 +10,7 @@ import functools
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ class CropTemplate:
             raise ValueError(f"crops of {height}×{width}, but the network reads {high}×{wide}")
         top, left = (height - high) // 2, (width - wide) // 2
         return CropTemplate(size, tuple((x - left, y - top) for x, y in self.points))
+
+    def apart(self, other: CropTemplate) -> float:
+        """Return the largest distance to the same landmark of another template, in pixels.
+
+        The larger crops are cut to the size of the others; 0 if crops are not cut so.
+        """
+        for one, two in ((self, other), (other, self)):
+            with suppress(ValueError):
+                return float(np.hypot(*(one.cut_to(two.size).array - two.array).T).max())
+        return 0.0
 
     def to_meta(self) -> dict[str, Any]:
         """Return the template as a checkpoint keeps it."""

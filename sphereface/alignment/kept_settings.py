@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import UserError, first_line, printable
 from .crop_template import CropTemplate, template_of_meta, template_of_settings
 from .earlier_report import earlier_settings, settings_of_crops
@@ -21,7 +19,7 @@ from .templates import Size
 
 _KEPT = ("size", "template", "template_origin", "detector", "pick")
 _LONGEST = 4096  # characters
-_LEAST_APART = 1.0  # pixels between templates that a note tells
+LEAST_APART = 1.0  # pixels between templates that a note tells
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,8 @@ def note_on_template(settings: str, place: str | Path, meta: Mapping[str, Any], 
         ours = read_settings(settings, size, Path(place)).template if theirs else None
     except UserError:  # no settings, or damaged ones
         return ""
-    if theirs is None or ours is None or (apart := float(np.abs(ours.array - theirs.array).max())) < _LEAST_APART:
+    apart = 0.0 if theirs is None or ours is None else ours.apart(theirs)
+    if apart < LEAST_APART:
         return ""
     return (
         f"note: {printable(str(place))}: sphereface align put its landmarks up to {apart:.1f} pixels from those of the "

@@ -17,7 +17,7 @@ from ..files import read_plain
 from .heic import HEIC_IS_READ, HEIC_SUFFIXES, decode_heic, heic_size, is_heic
 from .image_layout import layout_fault
 from .image_size import image_size, unscaled_maximum
-from .jpeg_markers import first_image, first_scan
+from .jpeg_markers import first_image, first_scan, scan_behind_codes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"}) | (
     HEIC_SUFFIXES if HEIC_IS_READ else frozenset()
@@ -59,7 +59,7 @@ _JPEG_SCAN = b"\xff\xda"  # cannot occur inside entropy-coded data, which escape
 _MOST_SCANS = 100  # a progressive JPEG has about ten; each takes ten bytes, but a pass over all pixels
 _PLAIN_CHANNELS = (b"\x01", b"\x03")
 _EXIF = b"Exif\0\0"
-_plain_head = b""
+_plain_head = _plain_start = b""  # of the last plain JPEG; crops that one program wrote often share them
 _HARMLESS = (
     "Could not determine subsampling level",  # simplejpeg knows neither 3x1 nor CMYK
     "Invalid SOS parameters for sequential JPEG",  # some cameras write them, all decoders ignore them
@@ -160,10 +160,12 @@ def decode_each(read: Iterable[bytes | OSError], out: npt.NDArray[np.uint8]) -> 
     Returns:
         Row → error of each image that cannot be used.
     """
-    images = [(data, isinstance(data, bytes) and _is_plain_jpeg(data)) for data in read]
+    images = list(read)
+    plain = [isinstance(data, bytes) and _is_plain_jpeg(data) for data in images]
     errors: dict[int, BadImage | OSError] = {}
-    for row, ((data, plain), image) in enumerate(zip(images, list(out), strict=True)):
-        if plain and _decode_plain(data, image):
+    for row, image in enumerate(out):
+        data = images[row]
+        if plain[row] and _decode_plain(data, image):
             continue
         try:
             if isinstance(data, OSError):
@@ -220,15 +222,19 @@ def _is_plain_jpeg(data: bytes) -> bool:
     It does for a JPEG of one or three channels without EXIF data. Both use libjpeg-turbo with its
     accurate transform and smooth upsampling; simplejpeg has less overhead.
     """
-    global _plain_head  # crops that one program wrote often have one head
+    global _plain_head, _plain_start
     if _plain_head and data.startswith(_plain_head):
         return True
+    if _plain_start and data.startswith(_plain_start):
+        scan = scan_behind_codes(data, len(_plain_start))
+        if scan > 0:
+            return data[scan + 4 : scan + 5] in _PLAIN_CHANNELS
     if not data.startswith(_JPEG_START):
         return False
-    scan = first_scan(data)  # not any 0xff 0xda: it may belong to a thumbnail
+    scan, codes = first_scan(data)  # not any 0xff 0xda: it may belong to a thumbnail
     plain = scan > 0 and data[scan + 4 : scan + 5] in _PLAIN_CHANNELS and data.find(_EXIF, 0, scan) < 0
     if plain:
-        _plain_head = data[: scan + 5]
+        _plain_head, _plain_start = data[: scan + 5], data[:codes]
     return plain
 
 

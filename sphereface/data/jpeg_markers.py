@@ -11,6 +11,8 @@ _IN_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # a marker in entropy-code
 _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # markers without a segment
 _HEAD = struct.Struct(">HH").unpack_from  # marker and length of a segment
 _SEGMENTS = frozenset(range(0xFFC0, 0xFFFF)) - {0xFF00 | marker for marker in (*range(0xD0, 0xD9), SCAN, END)}
+_CODES = 0xFFC4  # marker of a segment with Huffman codes
+_BEFORE_CODES = _SEGMENTS - {_CODES}
 
 
 def header_markers(data: bytes) -> Iterator[tuple[int, int]]:
@@ -38,19 +40,46 @@ def header_markers(data: bytes) -> Iterator[tuple[int, int]]:
             at += 2 + struct.unpack_from(">H", data, at + 2)[0]
 
 
-def first_scan(data: bytes) -> int:
-    """Return the place of the 0xff of the first scan's marker; -1 if there is none."""
-    at = 2
+def first_scan(data: bytes) -> tuple[int, int]:
+    """Find the first scan of a JPEG.
+
+    Returns:
+        The place of the 0xff of its marker, -1 if there is none; and the place of the first segment
+        with Huffman codes, or of what no segment precedes. Crops that one program wrote are often
+        equal up to there.
+    """
+    at = codes = 2
     try:
         marker, length = _HEAD(data, at)
-        while marker in _SEGMENTS:  # nearly always up to the scan; three times faster than the generator
+        while marker in _BEFORE_CODES:  # three times faster than the generator
+            at += 2 + length
+            marker, length = _HEAD(data, at)
+        codes = at
+        while marker in _SEGMENTS:  # nearly always up to the scan
             at += 2 + length
             marker, length = _HEAD(data, at)
         if marker == 0xFF00 | SCAN:
-            return at
-        return next((at for marker, at in header_markers(data) if marker == SCAN), -1)
+            return at, codes
+        return next((at for marker, at in header_markers(data) if marker == SCAN), -1), codes
+    except struct.error:
+        return -1, codes
+
+
+def scan_behind_codes(data: bytes, at: int) -> int:
+    """Return the place of the scan that follows segments with Huffman codes; -1 if others follow.
+
+    Args:
+        data: a JPEG.
+        at: place of the first of these segments.
+    """
+    try:
+        marker, length = _HEAD(data, at)
+        while marker == _CODES:
+            at += 2 + length
+            marker, length = _HEAD(data, at)
     except struct.error:
         return -1
+    return at if marker == 0xFF00 | SCAN else -1
 
 
 def first_image(data: bytes) -> tuple[int, int]:

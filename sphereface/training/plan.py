@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 
 from ..config import Config
-from ..config_sections import Stage
+from ..config_sections import Stage, TrainConfig
 from ..errors import shown
 from ..losses.margins import Margin
+from ..losses.teacher import QUEUE
 from ..schedules import cosine_rate, linear_rate, one_cycle_rate, step_rate, warmup_factor
 
 _HIGH_FOR_ADAMW = 0.01
 _STEPS_PER_EPOCH = 3  # or more: milestones below train.epochs are then in the first third of the run
+_DEFAULT = TrainConfig()
 _RATES = {"cosine": cosine_rate, "linear": linear_rate, "one-cycle": one_cycle_rate}
 
 
@@ -111,7 +113,8 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
     """Return a warning for each setting that is allowed but probably a mistake.
 
     These are settings beyond the end of the run, which have little or no effect, milestones in
-    epochs, a ``lambda_min`` above ``lambda_base``, and a learning rate of SGD with AdamW.
+    epochs, a ``lambda_min`` above ``lambda_base``, a learning rate of SGD with AdamW, and changed
+    settings that the run does not use.
 
     Args:
         config: the resolved configuration.
@@ -145,7 +148,32 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
             lines.append(f"loss.lambda_min: got {floor:g}, above loss.lambda_base {base:g}: λ is {floor:g} throughout")
     if train.optimizer == "adamw" and train.lr > _HIGH_FOR_ADAMW:
         lines.append(f"train.lr: got {train.lr:g} with train.optimizer adamw, which usually needs 0.001 or less")
-    return lines
+    return lines + _unused(train)
+
+
+def _unused(train: TrainConfig) -> list[str]:
+    """Return a line for each changed setting of ``train`` that another choice makes useless."""
+    optimizer, muon, teacher = f"train.optimizer {train.optimizer}", train.muon, train.teacher
+    schedule, losses = f"train.schedule {train.schedule}", f"train.teacher.losses {shown(dict(teacher.losses))}"
+    by_optimizer = [
+        ("momentum", train.momentum, _DEFAULT.momentum, "sgd"),
+        ("mu", train.mu, _DEFAULT.mu, "sgd muon"),
+        ("betas", list(train.betas), list(_DEFAULT.betas), "adamw"),
+        ("muon.lr", muon.lr, _DEFAULT.muon.lr, "muon"),
+        ("muon.weight_decay", muon.weight_decay, _DEFAULT.muon.weight_decay, "muon"),
+    ]
+    found = [
+        (key, value, default, optimizer, train.optimizer in of.split()) for key, value, default, of in by_optimizer
+    ]
+    found.append(("lr_decay", train.lr_decay, _DEFAULT.lr_decay, schedule, train.schedule == "step"))
+    for key in ("queue_size", "temperatures"):
+        values = getattr(teacher, key), getattr(_DEFAULT.teacher, key)
+        found.append((f"teacher.{key}", *values, losses, QUEUE in teacher.losses))
+    return [
+        f"train.{key}: got {shown(value)}, which a run with {choice} does not use"
+        for key, value, default, choice, used in found
+        if value != default and not used
+    ]
 
 
 def _milestones_in_epochs(config: Config, total_steps: int) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..alignment.crop_template import CropTemplate, template_of_meta
+from ..alignment.kept_settings import LEAST_APART
 from ..checkpoint import trained_people, training_data
 from ..config import Config
 from ..config_sections import TeacherConfig
@@ -21,7 +25,7 @@ from ..data.crops import CropBatches, unusable
 from ..data.identities import Labels
 from ..data.sources import Source
 from ..data.transforms import to_input
-from ..errors import UserError, listed
+from ..errors import UserError, listed, printable
 from ..evaluation.embedder import Embedder
 from ..evaluation.embedding_table import EmbeddingTable
 from ..evaluation.onnx_embedder import OnnxEmbedder
@@ -33,6 +37,8 @@ from ..weights import resolve
 from .distributed import World
 from .teacher_names import rows_by_name
 from .teacher_table import kept_embeddings, left_to_embed
+
+log = logging.getLogger(__name__)
 
 _ROWS = 4096  # images per block
 _SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
@@ -101,6 +107,19 @@ class Teacher:
     taught_by: Mapping[str, str] = field(default_factory=dict)
     people: Sequence[str] = ()
     code: str = ""
+    template: CropTemplate | None = None
+    """Of its training crops, if its file names it."""
+
+    def warn_of_template(self, crops: CropTemplate | None) -> None:
+        """Warn if the teacher's training crops were aligned unlike those that it sees now."""
+        if self.template is None or crops is None or (apart := self.template.apart(crops)) < LEAST_APART:
+            return
+        log.warning(
+            "train.teacher: %s was trained on crops whose landmarks lie up to %.1f pixels from those of data.train, so "
+            "it may teach less well · align the photographs for it (sphereface align --like and its training crops), "
+            "embed these crops, and give train.teacher.embeddings; or align data.train like them",
+            *(printable(self.taught_by.get("file", "")), apart),
+        )
 
     def attached(self, batch: Batch) -> Batch:
         """Return the batch with the teacher's stored embeddings of its images, if it has them."""
@@ -197,7 +216,11 @@ def _origin(embedder: Embedder) -> dict[str, Any]:
     meta = {**embedder.trained_on, "config": embedder.about().get("config") or {}}
     known = ", ".join(training_data(meta))
     names = {"file": embedder.path.name, "sha256": embedder.sha256, **({"data": known} if known else {})}
-    return {"taught_by": names, "people": trained_people(meta), "code": embedder.code}
+    template = None
+    with suppress(UserError):  # damaged, which does not matter here
+        kept = {"template": embedder.template} if embedder.template else {}
+        template = template_of_meta(kept, embedder.model.input_spec.size, embedder.path)
+    return {"taught_by": names, "people": trained_people(meta), "code": embedder.code, "template": template}
 
 
 def _embedder(options: TeacherConfig, device: torch.device) -> Embedder:

@@ -73,6 +73,8 @@ class Trainer:
         check_files(self.world, teacher, codes, self.validator.digests)
         self.validator.warn_of_shared_people(self.source)
         self.validator.warn_of_templates(self.data.template)
+        if self.data.teacher is not None:
+            self.data.teacher.warn_of_template(self.data.template)
         self.stopwatch = Stopwatch()
         plugins = {key: code for key, code in codes.items() if code}
         self.versions = {**versions(), **plugins}  # of the code that trains, even if somebody commits later

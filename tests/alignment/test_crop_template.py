@@ -231,3 +231,17 @@ def test_how_it_is_told():
     assert published_template(SIZE, 0).describe() == "template origin 0"
     assert CropTemplate(SIZE, MOVED).describe() == f"template {text(MOVED)}"
     assert "2.0 pixels left of the template, 3.0 above, 1.000" in CropTemplate(SIZE, MOVED).compare()
+
+
+@pytest.mark.parametrize(("first", "second"), [((112, 112), (112, 96)), ((112, 96), (112, 112))])
+def test_templates_of_two_sizes_are_compared_where_their_crops_are_cut(first, second):
+    points = template((112, 96))
+    middles = [np.array([(size[1] - 96) / 2, 0]) for size in (first, second)]
+    one, two = (
+        CropTemplate(size, tuple(map(tuple, points + middle)))
+        for size, middle in zip((first, second), middles, strict=True)
+    )
+    assert one.apart(two) == pytest.approx(0, abs=1e-9)
+    assert one.apart(CropTemplate(second, tuple((x + 3, y - 4) for x, y in two.points))) == pytest.approx(5)
+    other = CropTemplate((96, 112), two.points)
+    assert other.apart(published_template((112, 96), 0)) == 0  # crops of these sizes are never cut to each other

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sphereface.data.disk_reads import DiskReads, reads_so_far
 from sphereface.data.mapped import MappedFile
 from sphereface.data.packing import pack
 from sphereface.data.sources import FolderSource, JoinedSource, Source, open_path
@@ -21,6 +24,15 @@ from .recs import image_record, write_rec
 from .shards import face_lmdb, table_of, write_arrow, write_parquet
 
 FORMS = ("rec", "tar", "zip", "lmdb", "parquet", "arrow", "joined", "merged", "selected")
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch) -> DiskReads:
+    """A process that reads from a disk all the time."""
+    reads = DiskReads(itertools.count().__next__)
+    for module in ("records", "spans", "zipped"):
+        monkeypatch.setattr(f"sphereface.data.sources.{module}.DISK", reads)
+    return reads
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +138,59 @@ def test_records_in_another_order_than_their_keys_are_announced_as_far_as_is_kno
     records = [(key, image_record(0.0, key, image)) for key, image in zip((3, 1, 4, 2), images, strict=True)]
     source = open_path(write_rec(tmp_path / "f.rec", records))
     assert list(read_each(source, [0, 1, 2, 3])) == [images[1], images[3], images[0], images[2]]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_in_memory_are_not_announced_until_the_disk_is_read_again(tmp_path, folder, form, disk, monkeypatch):
+    source = written(form, folder, tmp_path)
+    expected = [source.read(row) for row in range(len(source))]
+    calls: list[int] = []
+    monkeypatch.setattr(MappedFile, "announce", lambda self, start, size: calls.append(size))
+    disk._count = lambda: 7
+
+    def announced() -> bool:
+        calls.clear()
+        assert list(read_each(source, range(len(source)))) == expected
+        return bool(calls)
+
+    announced()
+    assert [announced() for _ in range(3)] == [False] * 3
+    disk._count = lambda: 8
+    assert announced()
+
+
+def test_a_disk_that_counts_only_waits_is_tried_more_and_more_rarely():
+    """As a network disk: no group that was announced counts as a read; one that was not does."""
+    waits, announced = 0, []
+    reads = DiskReads(lambda: waits)
+    for _ in range(20_000):
+        announced.append(reads.expected())
+        waits += not announced[-1]
+    silent = np.flatnonzero(~np.array(announced))
+    assert len(silent) < 40
+    assert np.diff(silent).tolist()[:6] == [3, 5, 9, 17, 33, 65]
+    assert np.diff(silent).max() == 1025
+
+
+def test_the_first_group_is_announced_and_reads_of_every_group_keep_it_so():
+    assert DiskReads(lambda: 5).expected()
+    reads = DiskReads(itertools.count(3).__next__)
+    assert all(reads.expected() for _ in range(100))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system cannot forget a file")
+def test_the_system_counts_reads_of_a_map(tmp_path):
+    """A page that was dropped from memory counts when it is read again, one in memory does not."""
+    path = tmp_path / "f"
+    path.write_bytes(bytes(1 << 20))
+    file = MappedFile(path)
+    with path.open("rb+") as open_file:
+        os.fdatasync(open_file.fileno())
+        os.posix_fadvise(open_file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before = reads_so_far()
+    file.read(0, 10)
+    after = reads_so_far()
+    if after == before:
+        pytest.skip("this system keeps the file in memory")
+    file.read(0, 10)
+    assert reads_so_far() == after

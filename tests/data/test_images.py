@@ -170,6 +170,27 @@ def test_each_jpeg_is_judged_by_its_own_head():
             assert images._is_plain_jpeg(data) == wanted
 
 
+def test_jpegs_that_are_equal_up_to_their_own_codes_are_judged_by_what_follows(monkeypatch):
+    """Encoders that optimise write other Huffman codes into each image."""
+    first, data = (
+        cv2.imencode(".jpg", image(0, number), [cv2.IMWRITE_JPEG_OPTIMIZE, 1])[1].tobytes() for number in range(2)
+    )
+    codes, scan = data.index(b"\xff\xc4"), data.index(b"\xff\xda")
+    assert first[:codes] == data[:codes]
+    assert not data.startswith(first[: first.index(b"\xff\xda")])
+    second = codes + 2 + int.from_bytes(data[codes + 2 : codes + 4], "big")
+    assert data[second : second + 2] == b"\xff\xc4"
+    exif, comment = segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\0"), segment(0xFE, b"\xff\xda\x00\x0c\x04")
+    kinds = [(data, True), (data[:scan] + comment + data[scan:], True), (data[:second] + comment + data[second:], True)]
+    kinds += [(data[:at] + exif + data[at:], False) for at in (codes, second, scan)]
+    kinds += [(data[: scan + 4] + b"\x04" + data[scan + 5 :], False)]
+    kinds += [(data[:end], False) for end in (codes, codes + 3, second, second + 3, scan, scan + 3, scan + 4)]
+    for given, wanted in kinds:
+        monkeypatch.setattr(images, "_plain_head", b"")
+        assert images._is_plain_jpeg(first)
+        assert images._is_plain_jpeg(given) == wanted
+
+
 @pytest.mark.parametrize("end", [2, 3, 4, 5, 20, 100])
 def test_a_jpeg_without_a_scan_is_not_plain(end):
     data = encode(".jpg", image(0, 0))[:end]

@@ -74,3 +74,21 @@ def test_sets_that_were_aligned_unlike_the_training_crops_are_told(
     line = f"eval.sets.mine: {tmp_path}/set: sphereface align put its landmarks up to 3.0 pixels from those of the "
     assert (f"{line}training crops of data.train, which may lower" in caplog.text) == told
     assert caplog.text.count("put its landmarks") == told
+
+
+@pytest.mark.parametrize(("down", "told"), [(0, False), (3, True), ("damaged", False), (None, False)])
+@pytest.mark.parametrize("view", ["stored", "same"])
+def test_a_teacher_whose_training_crops_were_aligned_otherwise_is_told(config_file, crops, caplog, down, told, view):
+    teacher = train(config_file, *options(crops)) / "last.pt"
+    kept = torch.load(teacher, weights_only=True)
+    kept["meta"]["template"]["points"] = [[x, y + (down if isinstance(down, int) else 0)] for x, y in POINTS]
+    if down == "damaged":
+        kept["meta"]["template"] = 7
+    if down is None:
+        del kept["meta"]["template"]
+    torch.save(kept, teacher.with_name("teacher.pt"))
+    options_of_teacher = (f"train.teacher.checkpoint={teacher.with_name('teacher.pt')}", f"train.teacher.view={view}")
+    train(config_file, *options(crops), *options_of_teacher, "train.teacher.losses={cosine: 1}")
+    text = "teacher.pt was trained on crops whose landmarks lie up to 3.0 pixels from those of data.train"
+    assert (text in caplog.text) == told
+    assert caplog.text.count("train.teacher:") == told

@@ -123,6 +123,40 @@ def test_a_warm_up_of_the_teacher_beyond_the_end_is_named(config_file):
     assert doubtful(load(config_file, *TEACHER, "train.teacher.warmup_steps=11"), 12) == []
 
 
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        (("train.momentum=torch", "train.mu=0.8"), []),
+        (("train.optimizer=adamw", "train.betas=[0.9, 0.98]"), []),
+        (("train.optimizer=muon", "train.muon.lr=0.03", "train.muon.weight_decay=0.1", "train.mu=0.95"), []),
+        (("train.lr_decay=0.3",), []),
+        (("train.muon.lr=0.03",), ["muon.lr: got 0.03, which a run with train.optimizer sgd"]),
+        (("train.muon.weight_decay=0.1",), ["muon.weight_decay: got 0.1, which a run with train.optimizer sgd"]),
+        (("train.betas=[0.9, 0.98]",), ["betas: got [0.9, 0.98], which a run with train.optimizer sgd"]),
+        (
+            ("train.optimizer=adamw", "train.mu=0.8", "train.momentum=torch"),
+            [f"{got}, which a run with train.optimizer adamw" for got in ("momentum: got 'torch'", "mu: got 0.8")],
+        ),
+        (
+            ("train.optimizer=muon", "train.momentum=torch"),
+            ["momentum: got 'torch', which a run with train.optimizer muon"],
+        ),
+        (
+            ("train.schedule=cosine", "train.milestones=[]", "train.lr_decay=0.3"),
+            ["lr_decay: got 0.3, which a run with train.schedule cosine"],
+        ),
+        ((*TEACHER, "train.teacher.losses={queue: 1}", "train.teacher.queue_size=64"), []),
+        (
+            (*TEACHER, "train.teacher.losses={cosine: 1}", "train.teacher.queue_size=64"),
+            ["teacher.queue_size: got 64, which a run with train.teacher.losses {'cosine': 1.0}"],
+        ),
+    ],
+)
+def test_changed_settings_that_another_choice_makes_useless_are_named(config_file, overrides, lines):
+    found = [line for line in doubtful(load(config_file, "train.lr=0.001", *overrides), 12) if "does not use" in line]
+    assert found == [f"train.{line} does not use" for line in lines]
+
+
 def test_a_run_and_a_dry_run_warn(config_file, caplog, capsys):
     with caplog.at_level(logging.WARNING):
         train(config_file, "train.steps=2")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...errors import UserError, count_of, shown
 from ...files import regular_file
+from ..disk_reads import DISK
 from ..identities import Labels, NumberNames
 from ..index_file import Arrays, Index, Stamp, indexed
 from ..mapped import MappedFile
@@ -91,7 +92,8 @@ class RecordSource(Labelled):
         labels = self._index["values"][self.labels[rows]].astype(np.float64)
         offsets = self._index["offsets"]
         starts, nexts = offsets[rows].tolist(), offsets[np.minimum(rows + 1, len(offsets) - 1)].tolist()
-        for start, after in zip(starts, nexts, strict=True):  # most records end where that of the next image begins
+        # most records end where that of the next image begins
+        for start, after in zip(starts, nexts, strict=True) if DISK.expected() else ():
             self._file.announce(start, after - start if 0 < after - start <= _MOST_ANNOUNCED else _ANNOUNCED)
         for start, label in zip(starts, labels.tolist(), strict=True):
             try:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import printable
+from ..disk_reads import DISK
 from ..mapped import MappedFile
 from .base import Encoded, Labelled, Source, TextTable, read_one, smallest_index
 from .grouping import Grouped
@@ -67,7 +68,9 @@ def read_spans(
     indices: Sequence[int],
     spans: tuple[npt.NDArray[np.integer], npt.NDArray[np.int64], npt.NDArray[np.uint32]],
 ) -> Iterator[Encoded]:
-    """Announce images that are spans of mapped files, and yield each when it is requested.
+    """Yield images that are spans of mapped files, each when it is requested.
+
+    All are announced to the system first, if they may have to come from a disk.
 
     Args:
         source: reads the images that are not whole spans, and gives their errors.
@@ -78,7 +81,7 @@ def read_spans(
     """
     places = [each.tolist() for each in spans]
     views: dict[int, mmap] = {}
-    for number, start, size in zip(*places, strict=True):
+    for number, start, size in zip(*places, strict=True) if DISK.expected() else ():
         if start and size <= MOST_BYTES:
             files.open(number).announce(start, size)
     for index, number, start, size in zip(indices, *places, strict=True):
@@ -86,7 +89,7 @@ def read_spans(
         if start and size <= MOST_BYTES:
             view = views.get(number)
             if view is None:
-                if len(views) >= _MOST_HELD // len(_sets):
+                if len(views) >= _MOST_HELD // max(1, len(_sets)):
                     views.clear()
                 try:
                     view = views[number] = files.open(number).view()
