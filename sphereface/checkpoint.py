@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 import shutil
 import stat
 import uuid
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,10 +41,56 @@ NUMBERS = frozenset(
     | {torch.uint8, torch.bool}
 )
 """The types of plain numbers in a file of weights."""
+_SAVABLE = frozenset({torch.Tensor, torch.nn.Parameter, int, float, bool, str, bytes, type(None)})
+_MAPPINGS, _LISTS = frozenset({dict, OrderedDict}), frozenset({list, tuple})
 
 
 class BadCheckpoint(UserError):
     """A checkpoint file that is missing, damaged, altered, or not one of this project's."""
+
+
+def check_savable(state: Mapping[str, Any], what: str) -> None:
+    """Refuse a state that :func:`load_checkpoint` would refuse once it is saved.
+
+    Args:
+        state: as of :func:`save_checkpoint`.
+        what: the state, for messages.
+
+    Raises:
+        BadCheckpoint: one line with the first entry that cannot be saved.
+    """
+    check_types(state, what)
+    try:
+        _check_tensors(f"{what} cannot be saved", state, math.inf)
+        checked_meta(state.get("meta", {}))
+    except ValueError as error:
+        raise BadCheckpoint(f"{what} cannot be saved: {error}") from error
+
+
+def check_types(state: Mapping[str, Any], what: str) -> None:
+    """Do the quick part of :func:`check_savable`: the types of all entries."""
+    for name, leaf in _leaves(state, ""):
+        if type(leaf) not in _SAVABLE:
+            kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
+            raise BadCheckpoint(
+                f"{what} cannot be saved: {shown_key(name)}: got a {kind} · allowed: tensors, numbers, texts, lists "
+                "and mappings · convert it, such as by float(), or keep it out of the state of your plugin"
+            )
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, object]]:
+    """Yield what mappings and lists contain at any depth, with names such as ``model.weight``."""
+    if type(value) in _MAPPINGS or (isinstance(value, Mapping) and not name):
+        for key, each in value.items():
+            inside = f"{name}.{key}" if name else str(key)
+            yield from _leaves(key, f"{inside}, its key")
+            yield from _leaves(each, inside)
+    elif type(value) in _LISTS:
+        if not _SAVABLE.issuperset(map(type, value)):  # a list of names may have two million
+            for number, each in enumerate(value):
+                yield from _leaves(each, f"{name}[{number}]")
+    else:
+        yield name, value
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
@@ -221,7 +269,7 @@ def _check_archive(path: Path, file: BinaryIO, size: int) -> None:
         raise BadCheckpoint(f"{path}: refused: {costly}")
 
 
-def _check_tensors(path: Path, state: Mapping[str, Any], size: int) -> None:
+def _check_tensors(path: Path | str, state: Mapping[str, Any], size: float) -> None:
     """Refuse weights that are not plain tensors by name, or that claim more than is stored."""
     room = 2 * size  # networks may share a few tensors, such as counters
     for name, value in _weights_of(path, state):
@@ -234,7 +282,7 @@ def _check_tensors(path: Path, state: Mapping[str, Any], size: int) -> None:
             raise BadCheckpoint(f"{path}: {shown_key(name)}: claims more numbers than the file holds")
 
 
-def _weights_of(path: Path, state: Mapping[str, Any]) -> Iterator[tuple[object, object]]:
+def _weights_of(path: Path | str, state: Mapping[str, Any]) -> Iterator[tuple[object, object]]:
     for part in ("model", "average", "head"):
         if not isinstance(weights := state.get(part, {}), Mapping):
             raise BadCheckpoint(f"{path}: its weights are not tensors with names")

@@ -11,7 +11,8 @@ from .errors import shown, shown_key
 from .options import option, parse_options
 
 _MOST = 2**53  # for steps and images: float64 represents every integer up to it
-_MOST_BEST = 1 + 1e-6  # a fraction, with a tolerance for rounding
+LEAST_FIGURE, MOST_FIGURE = -1e3, 1 + 1e-6
+"""Range of the main figure of an evaluation: a fraction, with a tolerance for rounding."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class CheckpointMeta:
     step: int = option(0, low=0, high=_MOST)
     images_seen: int = option(0, low=0, high=_MOST)
     seconds: float = option(0.0, low=0, high=1e12)
-    best: float | None = option(None, low=-1e3, high=_MOST_BEST)
+    best: float | None = option(None, low=LEAST_FIGURE, high=MOST_FIGURE)
     best_step: int | None = option(None, low=0, high=_MOST)
     evaluated_step: int | None = option(None, low=0, high=_MOST)
     total_steps: int = option(1, low=1, high=_MOST)

@@ -347,6 +347,99 @@ def test_a_protocol_from_outside_reports_and_selects(outside, monkeypatch, capsy
     assert "100.00%" in capsys.readouterr().out
 
 
+def with_triplets(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    """Write triplets whose accuracy is 1, and change the code of the page's protocol."""
+    monkeypatch.setenv("SPHEREFACE_PLUGINS", "my_net.py,my_protocol.py")
+    images = sorted(path.relative_to("pairs").as_posix() for path in Path("pairs").rglob("*.png"))
+    lines = [f"{images[k]} {images[k]} {images[-1 - k]}" for k in range(4)]
+    Path("triplets.txt").write_text("\n".join(lines), encoding="utf-8")
+    text = Path("my_protocol.py").read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    Path("my_protocol.py").write_text("import torch\n" + text.replace(old, new), encoding="utf-8")
+
+
+TRIPLETS = "eval.sets={mine: 'triplets:pairs,triplets.txt'}"
+
+
+@pytest.mark.parametrize(
+    "figure", ["right.mean()", "np.float32(right.mean())", "torch.tensor(right).float().mean()", "int(right.all())"]
+)
+def test_a_figure_of_numpy_or_torch_is_a_number_in_checkpoints_and_logs(outside, monkeypatch, figure):
+    with_triplets(monkeypatch, "float(right.mean())", figure)
+    folder = train(TRIPLETS)
+    assert load_checkpoint(folder / "best.pt")["meta"]["best"] == 1.0
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["eval/mine/triplet_accuracy"] for line in lines if "eval/mine/triplet_accuracy" in line] == [1.0, 1.0]
+
+
+def test_figures_of_numpy_are_written_as_json(outside, monkeypatch, capsys):
+    with_triplets(monkeypatch, "float(right.mean()), len(right)", "right.mean(), right.sum()")
+    folder = train("eval.sets={}", "eval.select=null")
+    sets = ["--sets", "mine=triplets:pairs,triplets.txt"]
+    run("eval", "--ckpt", folder / "last.pt", *sets, "--html", "--output", "out")
+    written = json.loads(Path("out/mine/result.json").read_text(encoding="utf-8"))
+    assert (written["accuracy"], written["num_triplets"]) == (1.0, 4)
+    assert "100.00" in Path("out/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("figure", "got"),
+    [
+        ("100 * right.mean()", "np.float64(100.0)"),
+        ("-2500.0", "-2500.0"),
+        ("float('inf')", "inf"),
+        ("'95 %'", "'95 %'"),
+        ("None", "None"),
+        ("right", "array"),
+        ("1 / 0", None),
+    ],
+)
+def test_a_figure_that_is_no_fraction_ends_a_run_after_saving_it(outside, monkeypatch, capsys, figure, got):
+    right = "TripletResult(float(right.mean()), "
+    with_triplets(monkeypatch, right, f"TripletResult({figure}, ")
+    settings = [argument for value in (*SETTINGS, TRIPLETS) for argument in ("--set", value)]
+    settings += ["--set", "checkpoint.every_steps=100"]
+    if got is None:
+        with pytest.raises(ZeroDivisionError):
+            main(["train", "--config", "my.yaml", *settings])
+    else:
+        assert main(["train", "--config", "my.yaml", *settings]) == 2
+        error = capsys.readouterr().err
+        assert f"TripletResult.headline: got ('triplet accuracy', {got}" in error
+        assert "allowed: a name, and a fraction of at most 1 that is higher for a better recogniser" in error
+    (folder,) = Path("runs/my-run").iterdir()
+    assert load_checkpoint(folder / "last.pt")["meta"]["step"] == 3
+    with_triplets(monkeypatch, f"TripletResult({figure}, ", right)
+    sys.modules.pop("my_protocol")
+    PROTOCOLS.pop("triplets")
+    run("train", "--config", "my.yaml", "--resume", folder, *settings)
+    assert (
+        load_checkpoint(folder / "best.pt")["meta"] | {"best": 1.0, "best_step": 3}
+        == (load_checkpoint(folder / "best.pt")["meta"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "got"),
+    [
+        ("np.float64(1)", "model._extra_state: got a numpy.float64 · allowed: tensors, numbers, texts, lists"),
+        ("7", "its weights are not tensors with names"),
+        ("torch.zeros(2, dtype=torch.complex64)", "_extra_state: got a tensor of torch.complex64 · allowed: plain"),
+    ],
+)
+def test_a_network_whose_state_no_checkpoint_holds_is_refused_before_training(outside, capsys, state, got):
+    text = Path("my_net.py").read_text(encoding="utf-8")
+    methods = ["def get_extra_state(self):", f"    return {state}", "def set_extra_state(self, state):", "    pass"]
+    more = "".join(f"    {line}\n" for line in methods)
+    where = "    def feature_map("
+    text = "import numpy as np\nimport torch\n" + text.replace(where, more + where)
+    Path("my_net.py").write_text(text, encoding="utf-8")
+    settings = [argument for value in SETTINGS for argument in ("--set", value)]
+    assert main(["train", "--config", "my.yaml", *settings]) == 2
+    assert f"the run cannot be saved: {got}" in capsys.readouterr().err
+    assert not any(Path("runs").rglob("*.pt"))
+
+
 @pytest.fixture
 def table(outside, monkeypatch):
     """The page's source, and a table of the training images in another order."""

@@ -1261,7 +1261,7 @@ def test_a_list_that_repeats_images_keeps_a_row_for_each_line(work, counted, cap
     (work / "some.txt").write_text("\n".join([*lines[:130], lines[0]]), encoding="utf-8")
     capsys.readouterr()
     assert embed(work, images="some.txt") == 0
-    assert capsys.readouterr().out.endswith(" · 1 images embedded, 130 unchanged, 4 gone\n")
+    assert capsys.readouterr().out.endswith(" · 1 image embedded, 130 unchanged, 4 gone\n")
     assert sorted(opened(work).paths) == sorted(f"{work}/{line}" for line in [*lines[:130], lines[0]])
 
 

@@ -144,9 +144,10 @@ def _made_by_table(earlier: EarlierRun | None, table: LandmarkTable | None) -> C
     """Return the function that says whether an earlier run by the same table made a crop.
 
     A finished run made those of all landmarks, without its failures. It is None if that is unknown.
+    A run that made no crop may have had another table.
     """
     made: dict[str, bool] = {}
-    if earlier and earlier.finished:
+    if earlier and earlier.finished and not earlier.made_none:
         names = {*(table.points if table else ()), *earlier.fallbacks}
         made = dict.fromkeys(crop_names(names) - crop_names(earlier.failed), True)
     if earlier:

@@ -12,8 +12,8 @@ from ..data.walking import walk_images
 from ..errors import UserError, count_of, printable
 from ..files import locked
 from .crop import Cropper, crop_name
-from .earlier_landmarks import LANDMARKS_NAME
-from .earlier_report import earlier_run, earlier_settings
+from .earlier_landmarks import LANDMARKS_NAME, PROGRESS_NAME, WRITTEN_NAME
+from .earlier_report import earlier_run
 from .found_landmarks import content_digest
 from .report import REPORT_NAME, Settings, explained
 
@@ -65,14 +65,14 @@ def check_destination(destination: Path, settings: Settings, names: Sequence[str
 
     Raises:
         UserError: the folder has a link to another one, crops without a report, or crops of other
-            settings.
+            settings. A run that made no crop leaves none to mix with.
     """
     root = destination.resolve()
     crops = {crop_name(name) for name in names}
     for parent in set(map(os.path.dirname, crops)):  # strings, for speed
         if not (destination / parent).resolve().is_relative_to(root):
             raise UserError(f"{destination / parent}: a link to another folder · delete it, or give another folder")
-    earlier = earlier_settings(destination)
+    earlier = earlier_run(destination)
     if earlier is None:
         ours = [LANDMARKS_NAME] * ("detector" in settings) + [crop_name(name) for name in names]
         strange = next((path for path in map(destination.joinpath, ours) if path.exists()), None)
@@ -80,8 +80,9 @@ def check_destination(destination: Path, settings: Settings, names: Sequence[str
             raise UserError(
                 f"{strange}: exists, but without an {REPORT_NAME}, so its settings are unknown · give an empty folder"
             )
-    elif earlier != settings:
-        values = {key: (earlier.get(key, "none"), settings.get(key, "none")) for key in {**settings, **earlier}}
+    elif earlier.settings != settings and not (earlier.made_none and _holds_nothing(destination)):
+        old = earlier.settings
+        values = {key: (old.get(key, "none"), settings.get(key, "none")) for key in {**settings, **old}}
         changed = [f"{key} {was}, now {now}" for key, (was, now) in values.items() if was != now]
         raise UserError(
             f"{destination}: holds crops of other settings ({'; '.join(changed)}) · "
@@ -94,6 +95,12 @@ def check_destination(destination: Path, settings: Settings, names: Sequence[str
         f"{len(left):,} images in {destination} are not crops of any source image, e.g. {min(left)} · "
         "they were kept; delete the ones that you do not need"
     ]
+
+
+def _holds_nothing(destination: Path) -> bool:
+    """Return whether a folder has neither images nor landmarks of an earlier run."""
+    files = (destination / name for name in (LANDMARKS_NAME, WRITTEN_NAME, PROGRESS_NAME))
+    return not any(path.exists() and path.stat().st_size for path in files) and not walk_images(destination).names
 
 
 def check_source(work: Cropper, names: Sequence[str]) -> None:

@@ -39,6 +39,7 @@ class EarlierRun:
             deleted.
         unreadable: images that could not be read, whose crop by ``align`` was kept.
         failed: all images without a crop, and names of landmarks without an image.
+        made_none: whether the run came to its end, and no image had a crop then.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class EarlierRun:
     without_crop: frozenset[str]
     unreadable: frozenset[str]
     failed: frozenset[str]
+    made_none: bool
 
 
 def earlier_run(folder: Path) -> EarlierRun | None:
@@ -75,6 +77,7 @@ def earlier_run(folder: Path) -> EarlierRun | None:
         corrected, sample = (_digests(report.get(key, {})) for key in ("corrected", "sample"))
         source = _checked(report.get("source", ""), str, "the path of a folder")
         finished = report.get("finished") is not False
+        made_none = finished and all(report.get(key) == 0 for key in ("aligned", "kept", "fallback"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -84,7 +87,7 @@ def earlier_run(folder: Path) -> EarlierRun | None:
         ) from error
     without_crop = others | tried
     return EarlierRun(
-        settings, fallbacks, several, corrected, source, sample, finished, without_crop, unreadable, failed
+        settings, fallbacks, several, corrected, source, sample, finished, without_crop, unreadable, failed, made_none
     )
 
 

@@ -3,9 +3,9 @@
 Coordinates are pixels of the image, the first pixel at 0, in the order of ``templates.TEMPLATES``.
 Fields are separated by tabs, or by commas or spaces if no file name has any. They may have quotes,
 as R and spreadsheets write them. File names are relative to the folder of images, with forward
-slashes, or absolute paths inside it. Blank lines are skipped. An eleventh number is the detector's
-score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment ignores it. Either all lines have a
-score or none has.
+slashes, or absolute paths inside it. Lines end as on any system. Blank lines are skipped. An
+eleventh number is the detector's score, as in IJB-C's ``ijbc_name_5pts_score.txt``; alignment
+ignores it. Either all lines have a score or none has.
 """
 
 from __future__ import annotations
@@ -184,16 +184,20 @@ def _below(name: str, root: Path) -> str | None:
 def _entries(text: str, path: Path) -> Iterator[tuple[int, str, Points, float | None]]:
     """Yield (line number, file name, (5, 2) points, score) of each line that is not blank."""
     first: tuple[int, int] | None = None  # first line: its number, and its count of fields after the name
-    for number, line in enumerate(text.split("\n"), start=1):
+    end = "\n" if "\n" in text else "\r"  # with \n, a file name may contain \r
+    for number, line in enumerate(text.split(end), start=1):
         if not line.strip():
             continue
         name, fields = _split(line.strip())
         values = _numbers(fields)
         if len(values) not in (_NUM_COORDINATES, _NUM_COORDINATES + 1):
             got = f"{quoted(line.strip(), _LONGEST_QUOTE)}{_other_kind(len(values))}"
+            advice = "a file name with spaces needs tabs as separators"
+            if first is None and _is_heading(name, fields):
+                advice = "delete the line of column names"
             raise UserError(
                 f"{path}, line {number}: got {got} · allowed: a file name and ten "
-                "numbers, or eleven with the detector's score · a file name with spaces needs tabs as separators"
+                f"numbers, or eleven with the detector's score · {advice}"
             )
         first = first or (number, len(values))
         if len(values) != first[1]:
@@ -213,6 +217,13 @@ def _numbers(fields: list[str]) -> Points:
         return np.array([float(text) for text in fields])
     except ValueError:
         return np.empty(0)
+
+
+def _is_heading(name: str, fields: list[str]) -> bool:
+    """Return whether a line has the names of columns; the first column may have none."""
+    columns = [name, *fields]
+    is_file = "." in name or "/" in name
+    return not is_file and len(columns) >= _NUM_COORDINATES and not any(_numbers([text]).size for text in columns)
 
 
 def _other_kind(count: int) -> str:

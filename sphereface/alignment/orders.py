@@ -32,7 +32,9 @@ _UPRIGHT = 45.0  # degrees: the largest median angle of a suggested order
 _OUTSIDE = 2.0  # pixels outside the image before a warning; a detector rarely has any
 _SAMPLE = 100  # faces on which orders are tried, and images whose size is read
 _MOST_READ = 1000  # upright images whose EXIF data are read
-_FEWEST_TO_DOUBT = 4  # images before equal landmarks, or all in one quarter, give a warning
+_FEWEST_TO_DOUBT = 4  # images before equal landmarks, those in one quarter or beyond an edge give a warning
+_LOWER_RIGHT = 0.9  # share of images; 1.5 times too large: 0.999 in LFW; right: 0, and 0.12 of faces in the background
+_BEYOND = 0.05  # share of images with a point that far outside, right or below; right landmarks have none
 _HEADER = 1 << 16  # bytes of an image that are read to find its size and orientation
 _ORIENTATION = 0x0112  # a tag of EXIF data
 
@@ -60,8 +62,8 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
         file: the landmark file's name in messages.
 
     Returns:
-        A warning if the landmarks are all the same, fit badly, or seem to belong to smaller images;
-        otherwise an empty string.
+        A warning if the landmarks are all the same, fit badly, or seem to belong to images of
+        another size; otherwise an empty string.
 
     Raises:
         UserError: most landmarks are unlike a face, turned, or outside the image. The message
@@ -249,7 +251,34 @@ def _check_sizes(points: Mapping[str, Points], folder: Path, file: str) -> str:
             f"{file}: all landmarks of {len(found)} checked images lie in the upper left quarter · "
             "look at some crops: the landmarks may belong to images of half the size"
         )
-    return ""
+    return _check_larger(some, sizes, in_crop, file)
+
+
+def _check_larger(points: Floats, sizes: npt.NDArray[np.int_], in_crop: Floats, file: str) -> str:
+    """Warn of landmarks that seem to belong to a larger version of their images.
+
+    Args:
+        points: (N, 5, 2).
+        sizes: (N, 2), (height, width).
+        in_crop: (N,) how far a point lies outside, see :func:`.far_outside`.
+        file: the landmark file's name in messages.
+    """
+    width_height = sizes[:, None, ::-1]
+    past = (points - width_height + 1).max(axis=(1, 2))  # the right or lower edge
+    beyond = (in_crop > LARGEST_OUTSIDE) & (past >= (-points).max(axis=(1, 2)))
+    in_quarter = (points > width_height / 2).all(axis=(1, 2))
+    if in_quarter.mean() >= _LOWER_RIGHT:
+        count, place = int(in_quarter.sum()), "in the lower right quarter"
+    elif beyond.mean() >= _BEYOND:
+        count, place = int(beyond.sum()), "beyond the right or lower edge"
+    else:
+        return ""
+    if count < _FEWEST_TO_DOUBT:
+        return ""
+    return (
+        f"{file}: the landmarks of {count} of {len(points)} checked images lie {place} · look at some crops: if "
+        "they belong to a larger version of the images, scale the landmarks to these images"
+    )
 
 
 def _size(path: Path) -> npt.NDArray[np.int_] | None:

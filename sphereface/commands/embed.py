@@ -92,11 +92,11 @@ def _write_folder(args: argparse.Namespace) -> int:
         summary = update_gallery(args.output, found, embedder, kind, world)
     if summary is not None:
         _report(found, summary, embedder)
-        kept = summary.num_images - summary.num_embedded
+        kept, embedded = summary.num_images - summary.num_embedded, count_of(summary.num_embedded, "image", "images")
         changed = f" ({summary.num_changed:,} changed)" if summary.num_changed else ""
         print(
-            f"{args.output}: {_rows(summary.num_rows, kind.dim, mirror=kind.mirror)} · {summary.num_embedded:,} images "
-            f"embedded{changed}, {kept:,} unchanged, {summary.num_gone:,} gone"
+            f"{args.output}: {_rows(summary.num_rows, kind.dim, mirror=kind.mirror)} · "
+            f"{embedded} embedded{changed}, {kept:,} unchanged, {summary.num_gone:,} gone"
         )
     return 0
 
@@ -198,7 +198,7 @@ def _note_on_several(summary: Summary, embedder: FaceEmbedder) -> str:
     which = {"centre": "nearest the centre", "largest": "the largest"}[embedder.reader.pick]
     return (
         f"{note} (number {place} of {faces} from the left): one face of each was enrolled, {which}; "
-        f"{summary.num_not_enrolled:,} other faces were not · --all-faces enrols them\n"
+        f"{count_of(summary.num_not_enrolled, 'other face was', 'other faces were')} not · --all-faces enrols them\n"
     )
 
 

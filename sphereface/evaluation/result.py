@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..checkpoint_meta import LEAST_FIGURE, MOST_FIGURE
+from ..errors import UserError, shown
 from .images import Images
 
 if TYPE_CHECKING:
@@ -121,14 +123,32 @@ class Result(ABC):
         """Return images to look at, such as the hardest pairs."""
         return ()
 
+    def figure(self) -> float:
+        """Return the value of :meth:`headline`, which a plugin may compute with NumPy or torch.
+
+        Raises:
+            UserError: it is no fraction.
+        """
+        got = self.headline()
+        try:
+            _, value = got
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.inf
+        if not (LEAST_FIGURE <= number <= MOST_FIGURE or math.isnan(number)):
+            raise UserError(
+                f"{type(self).__name__}.headline: got {shown(got)} · allowed: a name, and a fraction of at most 1 that "
+                "is higher for a better recogniser (0.95, not 95)"
+            )
+        return number
+
     def scalars(self) -> dict[str, float]:
         """Return the figures that TensorBoard plots over the steps of a run: tag → value."""
-        name, value = self.headline()
-        return {name.lower().replace(" ", "_"): value}
+        return {self.headline()[0].lower().replace(" ", "_"): self.figure()}
 
     def line(self) -> str:
         """Return the headline as text, for a log: ``accuracy 95.20 ± 0.42 %``; and the doubts."""
-        name, value = self.headline()
+        (name, _), value = self.headline(), self.figure()
         headline = f"{name} not defined" if math.isnan(value) else f"{name} {100 * value:.2f} %"
         return " · ".join([headline, *self.doubts()])
 

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, refusing
+import numpy as np
+
+from ..errors import UserError, refusing, shown
 from ..files import write_whole
 from ..small_files import check_replaceable, check_results, read_json
 from .charts import figure_of
@@ -133,13 +135,25 @@ def make_folder(directory: Path) -> None:
 
 
 def json_text(value: dict[str, Any]) -> str:
-    """Return results as JSON; numbers that are not finite become null, since JSON has no NaN."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return results as JSON; numbers that are not finite become null, since JSON has no NaN.
+
+    Raises:
+        UserError: a value is of a type that JSON does not have.
+    """
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=_refuse) + "\n"
+
+
+def _refuse(value: object) -> None:
+    raise UserError(
+        f"the figures of an evaluation: got {shown(value)} · allowed for JSON: texts, numbers, lists, mappings and None"
+    )
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, np.generic | np.ndarray):  # of a plugin
+        return _finite(value.tolist())
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -217,21 +217,24 @@ class Loop:
 
         A signal to stop cancels the evaluation without any change; the resumed run repeats it.
         """
+        progress, step = self.progress, self.progress.step
         try:
             with self.trainer.learner.evaluated() as model:
                 outcomes = list(self.trainer.validator.evaluate(model))
+            figures = {name: result.figure() for name, result in outcomes}
+            for name, result in outcomes:
+                self.watch.evaluation(name, result)
         except Interruption:
             return
-        progress, step = self.progress, self.progress.step
+        except Exception:  # of a set that changed, or of a plugin
+            if self.world.size == 1 and self.saved_at != step:  # several processes might not all be here
+                self._save(last=False)
+            raise
         before = progress.best, progress.best_step
         progress.evaluated_step = step
-        for name, result in outcomes:
-            self.watch.evaluation(name, result)
-            _, figure = result.headline()
-            if name == self.config.eval.select and (
-                figure > progress.best if progress.best is not None else not math.isnan(figure)
-            ):
-                progress.best, progress.best_step = figure, step
+        figure = figures.get(self.config.eval.select or "", math.nan)
+        if figure > progress.best if progress.best is not None else not math.isnan(figure):
+            progress.best, progress.best_step = figure, step
         if progress.best_step == step:
             self._save(last=last)
             if self.saved_at == step:

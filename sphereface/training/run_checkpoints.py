@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import BadCheckpoint, link_checkpoint, load_checkpoint, save_checkpoint, saved_bytes
+from ..checkpoint import BadCheckpoint, check_types, link_checkpoint, load_checkpoint, save_checkpoint, saved_bytes
 from ..files import in_words
 from .started import step_of
 
@@ -34,6 +34,7 @@ class RunCheckpoints:
     def save(self, state: Mapping[str, Any], *, step: int, keep: int, summary: Mapping[str, Any]) -> Path:
         """Save ``step-<step>.pt``, point ``last.pt`` at it, and keep only the ``keep`` newest."""
         path = self._step_path(step)
+        check_types(state, str(path))  # the state of a plugin may change during training
         save_checkpoint(path, state, {"step": step, **summary})
         link_checkpoint(path, "last")
         for old in self._step_checkpoints()[keep:]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import BadCheckpoint, load_with_sha256, origin_of
+from ..checkpoint import BadCheckpoint, check_savable, load_with_sha256, origin_of
 from ..config import Config
 from ..data.batch import Batch
 from ..data.prefetch import prefetched
@@ -87,6 +87,8 @@ class Trainer:
         self._earlier_digests: dict[str, str] = {}  # of sets that may be absent now and return later
         self._news: list[tuple[int, str]] = []  # lines of begin(), for the log of a later run folder
         self.one_by_one = False  # wait for each step, because one of the next is not finite
+        model, head = self.learner.model.state_dict(), self.learner.head.state_dict()
+        check_savable({"meta": self._meta(""), "model": model, "head": head}, "the run")
 
     # ---------------------------------------------------------------- schedules
 
@@ -191,7 +193,10 @@ class Trainer:
 
     def state(self, run_name: str) -> dict[str, Any]:
         """Return all that a resume and an evaluation need: tensors and plain values only."""
-        meta = {
+        return {"meta": self._meta(run_name), **self.learner.state()}
+
+    def _meta(self, run_name: str) -> dict[str, Any]:
+        return {
             **asdict(self.progress),
             "run": run_name,
             "config": self.config.to_dict(),
@@ -201,7 +206,6 @@ class Trainer:
             "total_steps": self.total_steps,
             "versions": self.versions,
         }
-        return {"meta": meta, **self.learner.state()}
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint: the next step is the next step of the saved run.

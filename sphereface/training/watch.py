@@ -160,7 +160,8 @@ class Watch:
         """Report the result of one evaluation set."""
         step = self._progress.step
         log.info("step %d · %s %s", step, name, result.line())
-        figures = {f"eval/{name}/{tag}": value for tag, value in result.scalars().items() if not math.isnan(value)}
+        numbers = {tag: float(value) for tag, value in result.scalars().items()}
+        figures = {f"eval/{name}/{tag}": value for tag, value in numbers.items() if not math.isnan(value)}
         self._monitor.scalars(step, figures, images_seen=self._progress.images_seen)
         if self._monitor.takes("image"):
             for chart in result.figures()[:1]:

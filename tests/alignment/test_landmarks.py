@@ -111,6 +111,57 @@ def test_files_of_another_number_of_points_are_told(write, count, told):
         read_landmarks(write("a.jpg " + " ".join(["3"] * count) + "\n"))
 
 
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("last", ["", "\r", "\r\r"])
+def test_line_ends_of_old_macs(write, start, last):
+    table = read_landmarks(write(f"{start}a.jpg {SPACES}\rb c.jpg\t{TABS}\r\rd.jpg {SPACES}{last}"))
+    assert list(table.points) == ["a.jpg", "b c.jpg", "d.jpg"]
+    for points in table.points.values():
+        assert np.array_equal(points, FIVE_POINTS)
+    with pytest.raises(UserError, match=r"line 2: got 'b\.jpg 1', 1 numbers"):
+        read_landmarks(write(f"a.jpg {SPACES}\rb.jpg 1\r"))
+
+
+def test_with_other_line_ends_a_name_may_contain_that_of_old_macs(write):
+    assert list(read_landmarks(write(f"a\rb.jpg\t{TABS}\n")).points) == ["a\rb.jpg"]
+
+
+HEADINGS = (
+    "file\t" + "\t".join(f"{axis}{point}" for point in range(1, 6) for axis in "xy"),
+    ",".join(["", "file", *(f"{axis}{point}" for point in range(1, 6) for axis in "xy")]),
+    '"image" ' + " ".join(f'"V{number}"' for number in range(2, 12)),
+    "image_id left.eye.x left.eye.y right.eye.x right.eye.y nose.x nose.y mouth.l.x mouth.l.y mouth.r.x mouth.r.y",
+    # CelebA's, without a name for the files
+    "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y",
+)
+
+
+@pytest.mark.parametrize("line", HEADINGS)
+def test_a_line_of_column_names_is_named(write, line):
+    advice = "· delete the line of column names"
+    with pytest.raises(UserError, match=rf"line 1: got '.*' · allowed: .* the detector's score {advice}$"):
+        read_landmarks(write(f"{line}\na.jpg {SPACES}\n"))
+    with pytest.raises(UserError) as raised:  # further below it is something else
+        read_landmarks(write(f"a.jpg\t{TABS}\n{line}\n"))
+    assert advice not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"a b.jpg {SPACES}",
+        "a.jpg " + " ".join(["NA"] * 10),
+        "a/b " + " ".join(["NA"] * 10),
+        "a " + " ".join(["NA"] * 9) + " 5",
+        "1 " + " ".join(["NA"] * 10),
+        "a b c",
+    ],
+)
+def test_other_lines_are_no_column_names(write, line):
+    with pytest.raises(UserError, match="line 1: got .* a file name with spaces needs tabs"):
+        read_landmarks(write(line))
+
+
 def test_numbers_with_underscores_are_no_numbers(write):
     with pytest.raises(UserError, match="line 1: got 'a.jpg 1_0 "):
         read_landmarks(write("a.jpg " + " ".join(["1_0"] * 10)))

@@ -9,6 +9,7 @@ import random
 import shutil
 import tarfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sphereface.data.packing import pack
-from sphereface.data.sources import open_path, open_source
+from sphereface.data.sources import joined, open_path, open_source
 from sphereface.data.sources.base import read_each
 from sphereface.data.sources.selection import other_spellings, spelled
 from sphereface.data.sources.spans import _MOST_HELD, _MOST_OPEN
@@ -236,6 +237,76 @@ def test_a_copy_in_another_order_is_told(tmp_path, caplog, named, fewer):
         number = 7 - fewer
         sentence = f"contain the same images: an image of {number} of {number} compared identities is in both · leave"
         assert sentence in caplog.text
+
+
+def parts_of(faces: Path, folder: Path, images: slice, people: slice = slice(None), *, named: bool = True) -> Path:
+    """A copy of some images of some identities, under their names or numbers from 100."""
+    for number, person in enumerate(sorted(faces.iterdir())[people], start=100):
+        (folder / (person.name if named else str(number))).mkdir(parents=True)
+        for image in sorted(person.iterdir())[images]:
+            shutil.copy(image, folder / (person.name if named else str(number)))
+    return folder
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize(
+    ("images", "people", "named", "number"),
+    [
+        (slice(1, None), slice(None), True, 5),
+        (slice(1, None), slice(None), False, 5),  # an older set under numbers, without the first image of each
+        (slice(4, 7), slice(None), False, 5),
+        (slice(1, None, 2), slice(3, 7), False, 4),
+    ],
+)
+def test_a_copy_without_the_first_images_is_told_in_both_orders(tmp_path, caplog, merge, images, people, named, number):
+    faces = make_training_set(tmp_path / "faces", 10, 8, size=(16, 12))
+    other = parts_of(faces, tmp_path / "other", images, people, named=named)
+    said = []
+    for both in ([faces, other], [other, faces]):
+        caplog.clear()
+        open_source(both, merge=merge)
+        said += [line.partition("contain")[2] for line in caplog.messages if "the same images" in line]
+    share = f"an image of {number} of {number} compared identities is in both"
+    assert [line.partition(": ")[2].partition(" · ")[0] for line in said] == [share, share]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_few_images_in_common_are_no_copy(tmp_path, caplog, named):
+    """One image of nine of each person, and no image: two parts of the same people."""
+    faces = make_training_set(tmp_path / "faces", 10, 17, size=(16, 12))
+    one = parts_of(faces, tmp_path / "one", slice(0, 9))
+    for start, folder in ((8, "shares one"), (9, "shares none")):
+        other = parts_of(faces, tmp_path / folder, slice(start, None), named=named)
+        for both in ([one, other], [other, one]):
+            for merge in (True, False):
+                open_source(both, merge=merge)
+    assert "the same images" not in caplog.text
+
+
+def test_a_third_of_the_images_in_common_is_a_copy(tmp_path, caplog):
+    faces = make_training_set(tmp_path / "faces", 10, 15, size=(16, 12))
+    one = parts_of(faces, tmp_path / "one", slice(0, 9))
+    open_source([one, parts_of(faces, tmp_path / "other", slice(6, None), named=False)])
+    assert "the same images: an image of 5 of 5 compared identities is in both" in caplog.text
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_images_that_are_compared_are_bounded(tmp_path, caplog, monkeypatch, named):
+    """One image each of 40 identities where at most 64 are compared, and ten each of eight."""
+    faces = make_training_set(tmp_path / "faces", 40, 10, size=(16, 12))
+    other = parts_of(faces, tmp_path / "other", slice(1, None), slice(None, None, -1), named=named)
+    few = make_training_set(tmp_path / "few", 3, 5, size=(16, 13))
+    read, digest = Counter[int](), joined._digest
+    monkeypatch.setattr(joined, "COMPARED", 64)
+    monkeypatch.setattr(joined, "_digest", lambda source, row: read.update([id(source)]) or digest(source, row))
+    open_source([faces, few, other])
+    assert "the same images: an image of 8 of 8 compared identities is in both" in caplog.text
+    assert caplog.text.count("the same images") == 1
+    assert max(read.values()) <= 40 + 8 * 10 + 3 * 10 + 8 * 10  # once, and by name or position with each of the others
+    monkeypatch.setattr(joined, "COMPARED", 39)
+    caplog.clear()
+    open_source([faces, other])
+    assert ("the same images" in caplog.text) is named
 
 
 def test_one_picture_in_place_of_many_images_is_no_copy(tmp_path, caplog):

@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shlex
+import shutil
+import stat
 import struct
+import subprocess
+import tarfile
 import tracemalloc
 import unicodedata
 import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sphereface.data.sources import ZipSource
+from sphereface.data.sources import TarSource, ZipSource
 from sphereface.errors import UserError
 
 TWO = {"a/0.jpg": b"x" * 100, "b/0.jpg": b"y" * 100}
@@ -418,3 +424,137 @@ def test_a_member_behind_four_gigabytes_is_read(tmp_path):
         file.write(small)
     source = ZipSource(tmp_path / "large.zip")
     assert [source.read(row) for row in range(2)] == [*TWO.values()]
+
+
+def parts_of(path: Path, end: int, *, zip64: bool) -> tuple[Path, Path]:
+    """The first and the last of ``end + 1`` parts of a zip."""
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x05\x06")
+    struct.pack_into("<HH", data, at + 4, *((0xFFFF, 0xFFFF) if zip64 else (end, end)))
+    if zip64:
+        struct.pack_into("<II", data, data.rindex(b"PK\x06\x06") + 16, end, end)
+        struct.pack_into("<I", data, data.rindex(b"PK\x06\x07") + 16, end + 1)
+    first, last = path.with_name("a.zip"), path.with_name("b 1.zip")
+    first.write_bytes(b"PK\x07\x08" + data[:60])
+    last.write_bytes(data[60:])
+    return first, last
+
+
+@pytest.mark.parametrize("zip64", [True, False])
+@pytest.mark.parametrize("comment", [b"", b"c" * 65535])
+def test_a_part_of_a_split_zip_is_named(tmp_path, monkeypatch, zip64, comment):
+    if zip64:
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as file:
+        for name, data in TWO.items():
+            file.writestr(name, data)
+        file.comment = comment
+    first, last = parts_of(tmp_path / "f.zip", 4, zip64=zip64)
+    say = "{}: got part {} of a split zip · allowed: a whole zip · join the parts: zip -s 0 {} --out joined.zip"
+    for path, number, named in ((first, 1, "LAST_PART.zip"), (last, 5, f"'{last}'")):
+        with pytest.raises(UserError) as caught:
+            ZipSource(path)
+        assert str(caught.value) == say.format(path, number, named)
+
+
+def test_a_whole_zip_that_begins_or_ends_like_a_part_is_read(tmp_path):
+    """The mark of a zip that was to be split and is not, and zip64 without a number in the old end record."""
+    path = zip_of(tmp_path / "f.zip", TWO)
+    path.write_bytes(b"PK00" + path.read_bytes())
+    assert len(ZipSource(path)) == 2
+    path.write_bytes(b"PK\x07\x08" + path.read_bytes()[4:])
+    assert len(ZipSource(path)) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+        data = bytearray(zip_of(tmp_path / "g.zip", TWO).read_bytes())
+    struct.pack_into("<HH", data, data.rindex(b"PK\x05\x06") + 4, 0xFFFF, 0xFFFF)
+    path.write_bytes(data)
+    assert len(ZipSource(path)) == 2
+
+
+@pytest.mark.skipif(shutil.which("zip") is None, reason="needs zip")
+def test_a_zip_that_zip_split_is_read_after_the_remedy(tmp_path):
+    random, names = np.random.default_rng(0), [f"{person}/{k}.jpg" for person in "ab" for k in range(3)]
+    for name in names:  # zip 3.0 joins a member in three parts wrongly, so these are small
+        (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "faces" / name).write_bytes(random.bytes(30_000))
+    subprocess.run(["zip", "-qr", "-s", "64k", "../f.zip", "."], cwd=tmp_path / "faces", check=True)
+    with pytest.raises(UserError, match=r"got part 3 of a split zip") as caught:
+        ZipSource(tmp_path / "f.zip")
+    command = shlex.split(str(caught.value).partition("join the parts: ")[2])
+    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    source = ZipSource(tmp_path / "joined.zip")
+    assert [source.read(row) for row in range(6)] == [(tmp_path / "faces" / name).read_bytes() for name in names]
+
+
+LINK = "../../../secret.jpg"
+
+
+def with_modes(path: Path, modes: dict[str, int], system: int = 3, texts: dict[str, str] | None = None) -> Path:
+    """The two images, and members of these modes of Unix."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in TWO.items():
+            file.writestr(name, data)
+        for name, text in (texts or {}).items():
+            file.writestr(name, text)
+        for name, mode in modes.items():
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = system, mode << 16
+            file.writestr(info, LINK)
+    return path
+
+
+SPECIAL = {
+    "a/link.jpg": stat.S_IFLNK | 0o777,
+    "c": stat.S_IFLNK | 0o777,  # to a folder
+    "b/pipe.jpg": stat.S_IFIFO | 0o644,
+    "b/socket.jpg": stat.S_IFSOCK | 0o644,
+    "b/disk.jpg": stat.S_IFBLK | 0o644,
+    "b/null.png": stat.S_IFCHR | 0o644,
+    "b/.hidden.jpg": stat.S_IFLNK | 0o777,  # not counted, as in a folder
+    "Thumbs.db": stat.S_IFLNK | 0o777,
+}
+
+
+@pytest.mark.parametrize("system", [3, 19])
+def test_what_is_no_regular_file_in_a_zip_is_counted_as_in_a_tar(tmp_path, caplog, system):
+    path = with_modes(tmp_path / "f.zip", SPECIAL, system)
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    kinds = {stat.S_IFLNK: "SYMTYPE", stat.S_IFIFO: "FIFOTYPE", stat.S_IFSOCK: "FIFOTYPE", stat.S_IFBLK: "BLKTYPE"}
+    with tarfile.open(tmp_path / "f.tar", "w") as file:
+        for name, data in TWO.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+        for name, mode in SPECIAL.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = getattr(tarfile, kinds.get(stat.S_IFMT(mode), "CHRTYPE")), LINK
+            file.addfile(info)
+    sources = [ZipSource(path), TarSource(tmp_path / "f.tar")]
+    assert [[source.read(row) for row in range(len(source))] for source in sources] == [[*TWO.values()]] * 2
+    said = [line.split(": ", 2)[2].partition(" · ")[0] for line in caplog.messages]
+    assert said == ["6 files were not read: 6 that are not regular files"] * 2
+
+
+@pytest.mark.parametrize(("mode", "system"), [(0o600, 3), (stat.S_IFREG | 0o644, 3), (stat.S_IFLNK | 0o777, 0)])
+def test_members_without_a_mode_of_unix_are_files(tmp_path, caplog, mode, system):
+    """Systems other than Unix may write anything in its place."""
+    source = ZipSource(with_modes(tmp_path / "f.zip", {"c/0.jpg": mode}, system))
+    assert [source.read(row) for row in range(3)] == [*TWO.values(), LINK.encode()]
+    assert not caplog.messages
+
+
+def test_a_list_of_links_and_a_zip_of_links_say_so(tmp_path, caplog):
+    link = {"b/link.jpg": stat.S_IFLNK | 0o777, "b/2.jpg": stat.S_IFLNK}
+    path = with_modes(tmp_path / "f.zip", link, texts={"list.txt": "a/0.jpg 0\nb/link.jpg 1\n"})
+    with pytest.raises(UserError, match=r"list.txt lists 'b/link.jpg', which is a link or a device · allowed: images"):
+        ZipSource(path)
+    path = with_modes(path, link, texts={"list.txt": "a/0.jpg 0\nb/0.jpg 1\n"})
+    assert len(ZipSource(path)) == 2
+    path.unlink()
+    with zipfile.ZipFile(path, "w") as file:
+        info = zipfile.ZipInfo("a/0.jpg")
+        info.create_system, info.external_attr = 3, stat.S_IFLNK << 16
+        file.writestr(info, LINK)
+    with pytest.raises(UserError, match=r"got no images, and 1 link or device · allowed: .* · pack it again without"):
+        ZipSource(path)

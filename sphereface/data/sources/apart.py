@@ -15,7 +15,7 @@ from ...errors import UserError, count_of, printable, shown, shown_key
 from ..walking import kind_of_path
 from .arrow import ArrowSource
 from .base import FileSource, Source
-from .joined import num_copied
+from .joined import Digests, num_copied
 from .label_folders import SPLITS
 from .listing import ListSource
 from .parquet import ParquetSource
@@ -59,7 +59,7 @@ def check_apart(paths: Sequence[Path], sources: Sequence[Source]) -> None:
                 f"data.train: got {both}, which have files in common, such as {shown(min(shared))} · "
                 "allowed: sets without common images · leave the files out of one of them"
             )
-    known: dict[int, set[bytes]] = {}
+    known: dict[int, Digests] = {}
     for one, other in itertools.combinations(range(len(paths)), 2):
         both = " and ".join(shown_key(str(paths[row])) for row in (one, other))
         if shared := _shared_images(sources[one], sources[other]):

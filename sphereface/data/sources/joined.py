@@ -7,8 +7,9 @@ import itertools
 import logging
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from .selection import COMPARED, evenly, other_spellings, spelled
 log = logging.getLogger(__name__)
 
 _COMPARED = 8  # identities
+_FIRST = 64  # images of each, compared by name or position
+_ALL = 512  # images of each at most, compared with other identities
 
 
 class JoinedSource(Labelled):
@@ -173,57 +176,101 @@ def _warn_of_merged_numbers(sources: Sequence[Source], tags: Sequence[str]) -> N
         )
 
 
-def num_copied(one: Source, other: Source, known: dict[int, set[bytes]]) -> tuple[int, int]:
-    """Return how many identities have an image in both sources, and how many were compared.
+class Digests(NamedTuple):
+    """SHA-256 digests of images of a source that show whether another one is a copy of it.
 
-    The number is 0 if fewer than half of them have.
+    Attributes:
+        spread: digest → identity, of up to 4,096 images that are spread over all identities.
+        taken: how many images of each identity were read for ``spread``.
+        counts: how many images each identity has.
+        few: the digests of all images, up to 512, of each of a few identities.
+    """
 
-    The first images are compared, of identities of one name, then of as many by position. If that
-    finds none, all images of a few identities are compared with the first one of each identity of
-    the source that has more, up to 4,096.
+    spread: dict[bytes, int]
+    taken: list[int]
+    counts: list[int]
+    few: list[set[bytes]]
+
+
+def num_copied(one: Source, other: Source, known: dict[int, Digests]) -> tuple[int, int]:
+    """Return how many identities have a quarter of their images in both sources, of how many.
+
+    The number is 0 if fewer than half of them have. It is the same for both orders of the sources.
+
+    The first 64 images of identities of one name are compared, then of those at one position. If
+    that finds none, all images of a few identities of each source are compared with images of every
+    identity of the other one, if both have up to 4,096 identities.
 
     Args:
         one, other: the sources.
-        known: the digests of the first images of a source, by its id; added to.
+        known: the digests of a source, by its id; added to.
     """
-    few, many = sorted((one, other), key=lambda source: len(source.class_names))
     by_name, by_position = [], []
     if one.named and other.named:
         place = {name: row for row, name in enumerate(other.class_names)}
         by_name = [(row, place[name]) for row, name in enumerate(one.class_names) if name in place]
-    if len(few.class_names) == len(many.class_names):
+        by_name.sort(key=lambda rows: one.class_names[rows[0]])
+    if len(one.class_names) == len(other.class_names):
         by_position = [(row, row) for row in range(len(one.class_names))]
     found = 0, 0
     for rows in (by_name, by_position):
-        found = _at_least_half([_first(one, a) == _first(other, b) != b"" for a, b in evenly(rows, _COMPARED)])
+        pairs = evenly(rows, _COMPARED)
+        own = _single([_of_identity(one, row, _FIRST) for row, _ in pairs])
+        others = _single([_of_identity(other, row, _FIRST) for _, row in pairs])
+        found = _at_least_half([_alike(len(a & b), len(a), len(b)) for a, b in zip(own, others, strict=True)])
         if found[0]:
             break
-    if found[0] or len(many.class_names) > COMPARED:
+    if found[0] or max(len(source.class_names) for source in (one, other)) > COMPARED:
         return found
-    if id(many) not in known:
-        known[id(many)] = _single([_first(many, row)] for row in range(len(many.class_names)))
-    firsts, most = Labels.of(few.labels).firsts, COMPARED // _COMPARED
-    labels = evenly(range(len(few.class_names)), _COMPARED)
-    images = [
-        {_digest(few, row) for row in range(firsts[label], min(firsts[label] + most, firsts[label + 1]))}
-        for label in labels
-    ]
-    common = _single(images) & known[id(many)]
-    return _at_least_half([not each.isdisjoint(common) for each in images])
+    for source in (one, other):
+        if id(source) not in known:
+            known[id(source)] = _digests(source)
+    first, second = known[id(one)], known[id(other)]
+    return max(_found(first, second), _found(second, first), key=lambda found: found[0] / max(1, found[1]))
 
 
-def _single(images: Iterable[Collection[bytes]]) -> set[bytes]:
+def _found(source: Digests, other: Digests) -> tuple[int, int]:
+    """Return how many of the few identities have a quarter of their images in another source."""
+    same = []
+    for images in source.few:
+        hits = Counter(other.spread[digest] for digest in images & other.spread.keys())
+        common = {label: count * other.counts[label] / other.taken[label] for label, count in hits.items()}
+        same.append(any(_alike(number, len(images), other.counts[label]) for label, number in common.items()))
+    return _at_least_half(same)
+
+
+def _digests(source: Source) -> Digests:
+    labels, number = Labels.of(source.labels), len(source.class_names)
+    rows = [evenly(range(*labels.firsts[label : label + 2].tolist()), COMPARED // number) for label in range(number)]
+    spread = _single([{_digest(source, row) for row in own} for own in rows])
+    return Digests(
+        spread={digest: label for label, own in enumerate(spread) for digest in own},
+        taken=list(map(len, rows)),
+        counts=labels.counts.tolist(),
+        few=_single([_of_identity(source, row, _ALL) for row in evenly(range(number), _COMPARED)]),
+    )
+
+
+def _of_identity(source: Source, label: int, most: int) -> set[bytes]:
+    """Return the digests of the first images of an identity."""
+    start, stop = Labels.of(source.labels).firsts[label : label + 2].tolist()
+    return {_digest(source, row) for row in range(start, min(stop, start + most))}
+
+
+def _single(images: Sequence[set[bytes]]) -> list[set[bytes]]:
     """Return the digests that one identity has: others stand in place of missing images."""
     counts = Counter(itertools.chain.from_iterable(images))
-    return {digest for digest, count in counts.items() if count == 1} - {b""}
+    several = {digest for digest, count in counts.items() if count > 1} | {b""}
+    return [own - several for own in images]
+
+
+def _alike(common: float, *numbers: int) -> bool:
+    """Return whether images in common are a quarter of those of the identity with fewer."""
+    return common > 0 and 4 * common >= min(numbers)
 
 
 def _at_least_half(same: Sequence[bool]) -> tuple[int, int]:
     return (count if 2 * (count := sum(same)) >= len(same) else 0), len(same)
-
-
-def _first(source: Source, label: int) -> bytes:
-    return _digest(source, int(Labels.of(source.labels).firsts[label]))
 
 
 def _digest(source: Source, row: int) -> bytes:

@@ -46,9 +46,11 @@ class MappedFiles:
         if file is None:
             given = self.files[number]
             file = self._open[number] = MappedFile(given.path, size=given.size)
+            new = self not in _sets
             _sets.add(self)  # at its first use, also in another process
-            while len(self._open) > max(1, _MOST_OPEN // len(_sets)):
-                self._open.popitem(last=False)
+            for each in list(_sets) if new else [self]:  # all have less room beside a new one
+                while len(each._open) > max(1, _MOST_OPEN // len(_sets)):
+                    each._open.popitem(last=False)
         return file
 
     def read(self, number: int, start: int, size: int) -> bytes:

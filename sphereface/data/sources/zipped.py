@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import posixpath
-import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -14,20 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError, count_of, first_line, printable, shown
-from ...files import DAMAGED, check_directory
+from ...errors import UserError, count_of, printable, shown
 from ..disk_reads import DISK
 from ..mapped import MappedFile
-from ..walking import OWN_FILES, Walked, is_image, kind_of_file, log_left_out, nfc
+from ..walking import NO_FILE, OWN_FILES, Walked, is_image, kind_of_file, log_left_out, nfc
 from .base import Encoded, Labelled, TextTable, read_one
 from .grouping import by_folder, log_across
 from .listing import LIST_SUFFIXES, read_listing
-from .members import member_name
 from .zip_lists import end_of, find_list, first_lines, member_for, without_captions
+from .zip_members import LOCAL, is_special, zip_members
 
 log = logging.getLogger(__name__)
 
-_LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
 _HEAD = 512  # bytes that nearly always contain the header of a member
 _PLACE = np.dtype("i8, u4, u4, u4, ?")  # offset of the header, packed size, size, CRC, deflated
 _ENCRYPTED = 0x1
@@ -58,18 +55,20 @@ class ZipSource(Labelled):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._file = MappedFile(self.path)
-        members = _members(self.path)
+        found = zip_members(self.path)
+        special = [name for name, info in found.items() if is_special(info)]
+        members = {name: info for name, info in found.items() if not is_special(info)}
         images = {name: info for name, info in members.items() if is_image(name)}
         texts = without_captions(
             {name: info for name, info in members.items() if name.lower().endswith(LIST_SUFFIXES)}, images
         )
-        self._check(images, texts)
+        self._check(images, texts, special)
         self._longest_list = _LIST_REST + sum(4 * len(name) + _LIST_LINE for name in members)
         whole = sum(info.file_size for info in texts.values()) <= self._longest_list
         composed = {nfc(name): name for name in members}  # the list may have é in another form
         lines = {name: self._first_lines(info, whole=whole) for name, info in texts.items()}
-        found = find_list(self.path, lines, images, composed)
-        names = self._listed(found, members, composed) if found else self._grouped(members)
+        listing = find_list(self.path, lines, images, composed)
+        names = self._listed(listing, members, composed, special) if listing else self._grouped(members, special)
         infos = [members[name] for name in names]
         self._names = TextTable(names)
         self._places = np.array(list(map(_place, infos)), dtype=_PLACE)
@@ -92,17 +91,22 @@ class ZipSource(Labelled):
         if max(size, packed) > limit:
             raise OSError(f"{size:,} bytes, allowed: at most {limit:,}")
         buffer = self._file.view()
-        if not 0 <= offset <= len(buffer) - _LOCAL.size:
+        if not 0 <= offset <= len(buffer) - LOCAL.size:
             raise OSError(f"the zip ends before it, at byte {len(buffer)}")
-        signature, name_length, extra_length = _LOCAL.unpack_from(buffer, offset)
+        signature, name_length, extra_length = LOCAL.unpack_from(buffer, offset)
         if signature != b"PK\x03\x04":
             raise OSError("damaged zip: no member begins at the place in its directory")
-        start = offset + _LOCAL.size + name_length + extra_length
+        start = offset + LOCAL.size + name_length + extra_length
         return buffer[start : start + packed]
 
-    def _check(self, images: dict[str, zipfile.ZipInfo], texts: dict[str, zipfile.ZipInfo]) -> None:
+    def _check(
+        self, images: dict[str, zipfile.ZipInfo], texts: dict[str, zipfile.ZipInfo], special: Sequence[str]
+    ) -> None:
         if not images:
-            raise UserError(f"{self.path}: got no images · allowed: <identity>/<image>, or images and a list")
+            links = f", and {count_of(len(special), 'link or device', 'links or devices')}" if special else ""
+            remedy = " · pack it again without zip -y" if special else ""
+            allowed = f"<identity>/<image>, or images and a list{remedy}"
+            raise UserError(f"{self.path}: got no images{links} · allowed: {allowed}")
         for name, info in (*images.items(), *texts.items()):
             if info.flag_bits & _ENCRYPTED:
                 raise UserError(f"{self.path}: {name} is encrypted · allowed: a zip without password · pack it again")
@@ -142,12 +146,23 @@ class ZipSource(Labelled):
         except OSError as error:
             raise UserError(f"{self.path}: {printable(info.filename)}: {error}") from error
 
-    def _listed(self, name: str, members: Mapping[str, zipfile.ZipInfo], composed: Mapping[str, str]) -> list[str]:
+    def _listed(
+        self,
+        name: str,
+        members: Mapping[str, zipfile.ZipInfo],
+        composed: Mapping[str, str],
+        special: Sequence[str],
+    ) -> list[str]:
         paths, grouped = read_listing(self._text(members[name]), f"{self.path}/{name}")
         below = [member_for(name, path) for path in paths]
         names = [path if path in members else composed.get(nfc(path), "") for path in below]
         for found, given, path in zip(names, paths, below, strict=True):
             if not found:
+                if nfc(path) in map(nfc, special):
+                    raise UserError(
+                        f"{self.path}: {printable(name)} lists {shown(given)}, which is a link or a device · allowed: "
+                        "images · pack the zip without zip -y, which stores links, or correct the list"
+                    )
                 place = "" if path == given else f" as {shown(path)}"
                 like = next((member for member in members if is_image(member) and end_of(member) == end_of(path)), None)
                 place = f", but {shown(like)} is" if like and not place else place
@@ -165,77 +180,20 @@ class ZipSource(Labelled):
         log_across(names, grouped, printable(f"{self.path}/{name}"), "take this list out of the zip")
         return names
 
-    def _grouped(self, members: Mapping[str, zipfile.ZipInfo]) -> list[str]:
+    def _grouped(self, members: Mapping[str, zipfile.ZipInfo], special: Sequence[str]) -> list[str]:
         """Group the images by identity, the first folder below the common one, as in a folder."""
         images = [name for name in members if is_image(name)]
         grouped, loose, deeper = by_folder(images)
         rest = [name for name in members if not is_image(name) and posixpath.basename(name) not in OWN_FILES]
-        others = Counter(map(kind_of_file, rest))
+        others = Counter([*map(kind_of_file, rest), *(NO_FILE for _ in special)])
         log_left_out(Walked(self.path, skipped=others), loose=loose, num_deeper=deeper)
         self.labels, self.class_names, self.named = grouped.labels, grouped.class_names, grouped.named
         return [images[row] for row in grouped.rows.tolist()]
 
 
-def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Return the files of a zip by name.
-
-    Raises:
-        UserError: it is not a zip, a name leads out of it or occurs twice, or members overlap.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            check_directory(file)
-            infos = file.infolist()
-            end = file.start_dir
-    except PermissionError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}) · give yourself read permission") from error
-    except (*DAMAGED, OSError) as error:
-        raise UserError(f"{path}: not a whole zip ({first_line(error)}) · copy it again, or test: unzip -t") from error
-    _check_places(path, infos, end)
-    members: dict[str, zipfile.ZipInfo] = {}
-    for info in infos:
-        if "\0" in info.orig_filename:  # zipfile truncates it there
-            got = shown(info.orig_filename)
-            raise UserError(f"{path}: got a member {got} · allowed: names that stay inside the zip")
-        if name := member_name(_utf8_name(info), path):
-            if name in members:
-                twice = shown(name)
-                raise UserError(f"{path}: got two members named {twice} · allowed: one · pack it again")
-            members[name] = info
-    return members
-
-
 def _place(info: zipfile.ZipInfo) -> tuple[int, int, int, int, bool]:
     packed, size = (min(size, 2**32 - 1) for size in (info.compress_size, info.file_size))
     return info.header_offset, packed, size, info.CRC, info.compress_type == zipfile.ZIP_DEFLATED
-
-
-def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
-    """Check that members lie in the file and do not overlap; overlaps can unpack to huge sizes."""
-    reached = 0
-    for info in sorted(infos, key=lambda info: info.header_offset):
-        if info.header_offset < reached:
-            why = "begins before the file" if info.header_offset < 0 else "overlaps another one"
-            raise UserError(f"{path}: its member {shown(info.filename)} {why} · copy it again")
-        reached = info.header_offset + _LOCAL.size + info.compress_size
-        if reached > end:
-            raise UserError(
-                f"{path}: its member {shown(info.filename)} ends at byte {reached}, after the end of "
-                f"all members, {end} · copy it again"
-            )
-
-
-def _utf8_name(info: zipfile.ZipInfo) -> str:
-    """Return the member's name.
-
-    macOS and other systems write UTF-8 without the flag for it; zipfile then decodes code page 437.
-    """
-    if info.flag_bits & 0x800 or info.filename.isascii():
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
 
 
 def _unpacked(packed: bytes, size: int, crc: int, *, deflated: bool) -> bytes:

@@ -228,7 +228,13 @@ register(
     reads="data.recordio data.record_index data.record_labels data.sources.records",
 )
 register("rec-index", make_rec_index, parse_rec_index, files="rec/.train.rec.index", reads="data.index_file")
-register("zip", make_zip, _parse_at(), files="*.zip", reads="data.sources.zipped data.sources.zip_lists")
+register(
+    "zip",
+    make_zip,
+    _parse_at(),
+    files="*.zip",
+    reads="data.sources.zipped data.sources.zip_lists data.sources.zip_members",
+)
 register(
     "tar",
     make_tar,

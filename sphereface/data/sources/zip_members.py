@@ -1,0 +1,104 @@
+"""Read the directory of an untrusted zip."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+import struct
+import zipfile
+from pathlib import Path
+
+from ...errors import UserError, first_line, printable, shown
+from ...files import DAMAGED, check_directory
+from .members import member_name
+
+LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
+_LONGEST_END = 76 + 22 + 2**16  # bytes of the two records of zip64, and of the end record with its comment
+_UNIX, _MACOS = 3, 19  # systems whose attributes begin with the mode of Unix
+_SPECIAL = (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
+
+
+def zip_members(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return the files of a zip by name.
+
+    Raises:
+        UserError: it is not a zip, or a part of one; a name leads out of it or occurs twice;
+            members overlap.
+    """
+    try:
+        _check_whole(path)
+        with zipfile.ZipFile(path) as file:
+            check_directory(file)
+            infos = file.infolist()
+            end = file.start_dir
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}) · give yourself read permission") from error
+    except (*DAMAGED, OSError) as error:
+        raise UserError(f"{path}: not a whole zip ({first_line(error)}) · copy it again, or test: unzip -t") from error
+    _check_places(path, infos, end)
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        if "\0" in info.orig_filename:  # zipfile truncates it there
+            got = shown(info.orig_filename)
+            raise UserError(f"{path}: got a member {got} · allowed: names that stay inside the zip")
+        if name := member_name(_utf8_name(info), path):
+            if name in members:
+                twice = shown(name)
+                raise UserError(f"{path}: got two members named {twice} · allowed: one · pack it again")
+            members[name] = info
+    return members
+
+
+def is_special(info: zipfile.ZipInfo) -> bool:
+    """Return whether a member is a link, a FIFO, a socket or a device (``zip -y``), and no file."""
+    return info.create_system in (_UNIX, _MACOS) and stat.S_IFMT(info.external_attr >> 16) in _SPECIAL
+
+
+def _check_whole(path: Path) -> None:
+    """Check that a file is no part of a split zip (``zip -s``), as far as parts show it.
+
+    The last part has its number in its end record, and the first one has a mark of its own.
+    """
+    with path.open("rb") as file:
+        first = file.read(4) == b"PK\x07\x08"
+        file.seek(max(0, path.stat().st_size - _LONGEST_END))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    number = struct.unpack_from("<H", tail, at + 4)[0] if 0 <= at <= len(tail) - 6 else 0
+    zip64 = tail[max(0, at - 76) : max(0, at)]
+    if number == 0xFFFF and zip64[:4] == b"PK\x06\x06":
+        number = struct.unpack_from("<I", zip64, 16)[0]
+    if number or (first and at < 0):
+        last = shlex.quote(printable(str(path))) if number else "LAST_PART.zip"
+        raise UserError(
+            f"{path}: got part {number + 1} of a split zip · allowed: a whole zip · join the parts: zip -s 0 {last} "
+            "--out joined.zip"
+        )
+
+
+def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
+    """Check that members lie in the file and do not overlap; overlaps can unpack to huge sizes."""
+    reached = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < reached:
+            why = "begins before the file" if info.header_offset < 0 else "overlaps another one"
+            raise UserError(f"{path}: its member {shown(info.filename)} {why} · copy it again")
+        reached = info.header_offset + LOCAL.size + info.compress_size
+        if reached > end:
+            raise UserError(
+                f"{path}: its member {shown(info.filename)} ends at byte {reached}, after the end of "
+                f"all members, {end} · copy it again"
+            )
+
+
+def _utf8_name(info: zipfile.ZipInfo) -> str:
+    """Return the member's name.
+
+    macOS and other systems write UTF-8 without the flag for it; zipfile then decodes code page 437.
+    """
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
