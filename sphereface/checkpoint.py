@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import pickle
 import shutil
@@ -41,6 +40,7 @@ NUMBERS = frozenset(
     | {torch.uint8, torch.bool}
 )
 """The types of plain numbers in a file of weights."""
+_MOST_SHARED = 64  # bytes of all weights for each byte of the file
 _SAVABLE = frozenset({torch.Tensor, torch.nn.Parameter, int, float, bool, str, bytes, type(None)})
 _MAPPINGS, _LISTS = frozenset({dict, OrderedDict}), frozenset({list, tuple})
 
@@ -61,7 +61,10 @@ def check_savable(state: Mapping[str, Any], what: str) -> None:
     """
     check_types(state, what)
     try:
-        _check_tensors(f"{what} cannot be saved", state, math.inf)
+        weights = [value for _, value in _weights_of(what, state) if isinstance(value, torch.Tensor)]
+        held = [each.untyped_storage() for each in weights if each.layout is torch.strided]
+        stored = {storage.data_ptr(): storage.nbytes() for storage in held}
+        _check_tensors(f"{what} cannot be saved", state, sum(stored.values()))
         checked_meta(state.get("meta", {}))
     except ValueError as error:
         raise BadCheckpoint(f"{what} cannot be saved: {error}") from error
@@ -269,9 +272,9 @@ def _check_archive(path: Path, file: BinaryIO, size: int) -> None:
         raise BadCheckpoint(f"{path}: refused: {costly}")
 
 
-def _check_tensors(path: Path | str, state: Mapping[str, Any], size: float) -> None:
+def _check_tensors(path: Path | str, state: Mapping[str, Any], size: int) -> None:
     """Refuse weights that are not plain tensors by name, or that claim more than is stored."""
-    room = 2 * size  # networks may share a few tensors, such as counters
+    room = min(_MOST_SHARED * size, 2 * size + 2**29)  # a network may use one layer several times
     for name, value in _weights_of(path, state):
         if not isinstance(value, torch.Tensor) or not isinstance(name, str):
             raise BadCheckpoint(f"{path}: its weights are not tensors with names")

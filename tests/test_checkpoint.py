@@ -14,6 +14,7 @@ import torch
 from sphereface import checkpoint_meta
 from sphereface.checkpoint import (
     BadCheckpoint,
+    check_savable,
     link_checkpoint,
     load_checkpoint,
     load_with_sha256,
@@ -313,3 +314,19 @@ def test_a_new_checkpoint_that_fails_leaves_no_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("times", "fits"), [(12, True), (60, True), (80, False)])
+def test_one_layer_may_be_used_several_times(tmp_path, times, fits):
+    """A network's list may hold one block again and again; a small file cannot claim far more than it holds."""
+    weight = torch.randn(100, 1000)
+    state = {"meta": {}, "model": {f"blocks.{number}.weight": weight for number in range(times)}}
+    save_checkpoint(tmp_path / "x.pt", state, {})
+    if fits:
+        check_savable(state, "it")
+        assert len(load_checkpoint(tmp_path / "x.pt")["model"]) == times
+    else:
+        with pytest.raises(BadCheckpoint, match=r"it cannot be saved: blocks\.\d+\.weight: claims more numbers"):
+            check_savable(state, "it")
+        with pytest.raises(BadCheckpoint, match=r"blocks\.\d+\.weight: claims more numbers than the file holds"):
+            load_checkpoint(tmp_path / "x.pt")

@@ -26,6 +26,7 @@ from sphereface.errors import UserError
 from sphereface.evaluation import embed_files
 from sphereface.evaluation.calibration import Calibration, Threshold
 from sphereface.evaluation.protocols import PROTOCOLS
+from sphereface.evaluation.write import json_text
 from sphereface.export.formats import onnx_runner
 from sphereface.losses.head import MarginHead
 from sphereface.losses.margins import MARGINS
@@ -377,6 +378,8 @@ def test_figures_of_numpy_are_written_as_json(outside, monkeypatch, capsys):
     folder = train("eval.sets={}", "eval.select=null")
     sets = ["--sets", "mine=triplets:pairs,triplets.txt"]
     run("eval", "--ckpt", folder / "last.pt", *sets, "--html", "--output", "out")
+    values = {np.int64(2): torch.tensor(0.5), "a": np.longdouble(2), "b": np.arange(2), "c": np.float32("nan")}
+    assert json.loads(json_text(values)) == {"2": 0.5, "a": 2.0, "b": [0, 1], "c": None}
     written = json.loads(Path("out/mine/result.json").read_text(encoding="utf-8"))
     assert (written["accuracy"], written["num_triplets"]) == (1.0, 4)
     assert "100.00" in Path("out/report.html").read_text(encoding="utf-8")

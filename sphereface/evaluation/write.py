@@ -151,8 +151,10 @@ def _refuse(value: object) -> None:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, np.generic | np.ndarray):  # of a plugin
+        return {_finite(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, np.floating):
+        value = float(value)
+    elif hasattr(value, "tolist"):  # an array or a number of NumPy or torch, of a plugin
         return _finite(value.tolist())
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]

@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_the_earlier_files(tmp_path, monkeypatch):
 
 def test_nothing_is_written_before_everything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setattr(PairsResult, "to_dict", lambda self: {"set": {1, 2}})
-    with pytest.raises(TypeError, match="not JSON serializable"):
+    with pytest.raises(UserError, match=r"got \{1, 2\} · allowed for JSON: texts, numbers, lists, mappings and None"):
         write_report(toy_report(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
