@@ -394,6 +394,7 @@ def test_figures_of_numpy_are_written_as_json(outside, monkeypatch, capsys):
         ("'95 %'", "'95 %'"),
         ("None", "None"),
         ("right", "array"),
+        ("10**400", "1000"),
         ("1 / 0", None),
     ],
 )

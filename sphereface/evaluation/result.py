@@ -131,9 +131,9 @@ class Result(ABC):
         """
         got = self.headline()
         try:
-            _, value = got
-            number = float(value)
-        except (TypeError, ValueError):
+            name, value = got
+            number = float(value) if isinstance(name, str) else math.inf
+        except (TypeError, ValueError, OverflowError):
             number = math.inf
         if not (LEAST_FIGURE <= number <= MOST_FIGURE or math.isnan(number)):
             raise UserError(

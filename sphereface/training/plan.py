@@ -156,7 +156,7 @@ def _unused(train: TrainConfig) -> list[str]:
     optimizer, muon, teacher = f"train.optimizer {train.optimizer}", train.muon, train.teacher
     schedule, losses = f"train.schedule {train.schedule}", f"train.teacher.losses {shown(dict(teacher.losses))}"
     by_optimizer = [
-        ("momentum", train.momentum, _DEFAULT.momentum, "sgd"),
+        ("momentum", train.momentum, _DEFAULT.momentum, "sgd muon"),  # muon: in the form of torch
         ("mu", train.mu, _DEFAULT.mu, "sgd muon"),
         ("betas", list(train.betas), list(_DEFAULT.betas), "adamw"),
         ("muon.lr", muon.lr, _DEFAULT.muon.lr, "muon"),

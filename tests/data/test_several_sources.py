@@ -291,6 +291,44 @@ def test_a_third_of_the_images_in_common_is_a_copy(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("named", [True, False])
+def test_one_image_of_each_person_in_common_is_no_copy_where_few_are_looked_up(tmp_path, caplog, monkeypatch, named):
+    """As a badge photograph: 10 identities and 16 images looked up, so the first of each."""
+    monkeypatch.setattr(joined, "COMPARED", 16)
+    faces = make_training_set(tmp_path / "faces", 10, 17, size=(16, 12))
+    one, other = (parts_of(faces, tmp_path / name, slice(0, 1), named=named) for name in ("one", "other"))
+    for number, person in enumerate(sorted(faces.iterdir())):
+        for place, image in enumerate(sorted(person.iterdir())[1:]):
+            folder = (one, other)[place % 2] / (person.name if named else str(100 + number))
+            shutil.copy(image, folder)
+    for both in ([one, other], [other, one]):
+        open_source(both)
+    assert "the same images" not in caplog.text
+
+
+def test_a_copy_of_a_large_set_is_found_without_the_first_images(tmp_path, caplog, monkeypatch):
+    """Where only identities of one name are compared, more of their images are."""
+    monkeypatch.setattr(joined, "COMPARED", 5)
+    monkeypatch.setattr(joined, "_FIRST", 2)
+    faces = make_training_set(tmp_path / "faces", 10, 8, size=(16, 12))
+    other = parts_of(faces, tmp_path / "other", slice(3, None))
+    for both in ([faces, other], [other, faces]):
+        caplog.clear()
+        open_source(both)
+        assert "the same images: an image of 5 of 5 compared identities is in both" in caplog.text
+
+
+@pytest.mark.parametrize(("common", "warned"), [(1, False), (7, False), (8, True)])
+def test_a_few_people_in_common_are_no_copy_of_a_set(tmp_path, caplog, common, warned):
+    faces = make_training_set(tmp_path / "faces", 60, 4, size=(16, 12))
+    one = parts_of(faces, tmp_path / "one", slice(None), slice(0, 30))
+    other = parts_of(faces, tmp_path / "other", slice(None), slice(30 - common, 60 - common))
+    for both in ([one, other], [other, one]):
+        caplog.clear()
+        open_source(both)
+        assert ("the same images" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("named", [True, False])
 def test_the_images_that_are_compared_are_bounded(tmp_path, caplog, monkeypatch, named):
     """One image each of 40 identities where at most 64 are compared, and ten each of eight."""
     faces = make_training_set(tmp_path / "faces", 40, 10, size=(16, 12))
@@ -302,7 +340,8 @@ def test_the_images_that_are_compared_are_bounded(tmp_path, caplog, monkeypatch,
     open_source([faces, few, other])
     assert "the same images: an image of 8 of 8 compared identities is in both" in caplog.text
     assert caplog.text.count("the same images") == 1
-    assert max(read.values()) <= 40 + 8 * 10 + 3 * 10 + 8 * 10  # once, and by name or position with each of the others
+    by_place = 8 * 10 + 3 * 10  # by name or position with each of the others
+    assert max(read.values()) <= 40 + 8 * 10 + by_place + 8 * 10  # once, and what has an image in common
     monkeypatch.setattr(joined, "COMPARED", 39)
     caplog.clear()
     open_source([faces, other])

@@ -181,14 +181,10 @@ class Digests(NamedTuple):
 
     Attributes:
         spread: digest → identity, of up to 4,096 images that are spread over all identities.
-        taken: how many images of each identity were read for ``spread``.
-        counts: how many images each identity has.
         few: the digests of all images, up to 512, of each of a few identities.
     """
 
     spread: dict[bytes, int]
-    taken: list[int]
-    counts: list[int]
     few: list[set[bytes]]
 
 
@@ -199,7 +195,8 @@ def num_copied(one: Source, other: Source, known: dict[int, Digests]) -> tuple[i
 
     The first 64 images of identities of one name are compared, then of those at one position. If
     that finds none, all images of a few identities of each source are compared with images of every
-    identity of the other one, if both have up to 4,096 identities.
+    identity of the other one. Above 4,096 identities, the first 512 images are compared instead.
+    Fewer than eight common names say nothing of the whole sets.
 
     Args:
         one, other: the sources.
@@ -212,30 +209,36 @@ def num_copied(one: Source, other: Source, known: dict[int, Digests]) -> tuple[i
         by_name.sort(key=lambda rows: one.class_names[rows[0]])
     if len(one.class_names) == len(other.class_names):
         by_position = [(row, row) for row in range(len(one.class_names))]
-    found = 0, 0
+    if len(by_name) < min(_COMPARED, len(one.class_names), len(other.class_names)):
+        by_name = []
+    large, found = max(len(source.class_names) for source in (one, other)) > COMPARED, (0, 0)
+    compared: list[list[tuple[int, int]]] = []
     for rows in (by_name, by_position):
-        pairs = evenly(rows, _COMPARED)
-        own = _single([_of_identity(one, row, _FIRST) for row, _ in pairs])
-        others = _single([_of_identity(other, row, _FIRST) for _, row in pairs])
+        pairs = list(evenly(rows, _COMPARED))
+        if pairs in compared:
+            continue
+        compared.append(pairs)
+        own = _single([_of_identity(one, row, _ALL if large else _FIRST) for row, _ in pairs])
+        others = _single([_of_identity(other, row, _ALL if large else _FIRST) for _, row in pairs])
         found = _at_least_half([_alike(len(a & b), len(a), len(b)) for a, b in zip(own, others, strict=True)])
         if found[0]:
             break
-    if found[0] or max(len(source.class_names) for source in (one, other)) > COMPARED:
+    if found[0] or large:
         return found
     for source in (one, other):
         if id(source) not in known:
             known[id(source)] = _digests(source)
-    first, second = known[id(one)], known[id(other)]
-    return max(_found(first, second), _found(second, first), key=lambda found: found[0] / max(1, found[1]))
+    both = _found(known[id(one)], other, known[id(other)]), _found(known[id(other)], one, known[id(one)])
+    return max(both, key=lambda found: found[0] / max(1, found[1]))
 
 
-def _found(source: Digests, other: Digests) -> tuple[int, int]:
+def _found(own: Digests, other: Source, spread: Digests) -> tuple[int, int]:
     """Return how many of the few identities have a quarter of their images in another source."""
     same = []
-    for images in source.few:
-        hits = Counter(other.spread[digest] for digest in images & other.spread.keys())
-        common = {label: count * other.counts[label] / other.taken[label] for label, count in hits.items()}
-        same.append(any(_alike(number, len(images), other.counts[label]) for label, number in common.items()))
+    for images in own.few:
+        hits = {spread.spread[digest] for digest in images & spread.spread.keys()}
+        theirs = (_of_identity(other, label, COMPARED) for label in hits)
+        same.append(any(_alike(len(images & found), len(images), len(found)) for found in theirs))
     return _at_least_half(same)
 
 
@@ -245,8 +248,6 @@ def _digests(source: Source) -> Digests:
     spread = _single([{_digest(source, row) for row in own} for own in rows])
     return Digests(
         spread={digest: label for label, own in enumerate(spread) for digest in own},
-        taken=list(map(len, rows)),
-        counts=labels.counts.tolist(),
         few=_single([_of_identity(source, row, _ALL) for row in evenly(range(number), _COMPARED)]),
     )
 
@@ -264,7 +265,7 @@ def _single(images: Sequence[set[bytes]]) -> list[set[bytes]]:
     return [own - several for own in images]
 
 
-def _alike(common: float, *numbers: int) -> bool:
+def _alike(common: int, *numbers: int) -> bool:
     """Return whether images in common are a quarter of those of the identity with fewer."""
     return common > 0 and 4 * common >= min(numbers)
 
