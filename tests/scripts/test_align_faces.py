@@ -106,7 +106,9 @@ def test_killed_run_leaves_whole_crops_no_process_and_can_go_on(tmp_path):
 
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     counts = [int(line.split()[-1].replace(",", "")) for line in done.stdout.splitlines()[:3]]
-    assert counts == [600 - len(crops), len(crops), 0]
+    again = len(crops) - counts[1]  # a worker was killed between writing a crop and setting its time
+    assert 0 <= again <= 2
+    assert counts == [600 - len(crops) + again, len(crops) - again, 0]
     left = [path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".part"]  # those are kept for an hour
     assert len(left) == 601  # the crops and the report
 
