@@ -19,9 +19,10 @@ from ..errors import UserError, shown_key
 from .crop import Cropper, CropSpec, Finder, Task, crop_name, crop_names
 from .crop_folder import check_destination, check_folders, check_source, sample_of, writer_lock
 from .earlier_report import EarlierRun, earlier_run
+from .exif_turns import warn_of_exif
 from .found_landmarks import FoundLandmarks
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
-from .orders import refuse_wrong_landmarks, warn_of_exif
+from .orders import refuse_wrong_landmarks
 from .report import REPORT_NAME, AlignReport, Earlier, Outcome, Settings, Status
 from .similarity import Points
 from .workers import run_in_chunks

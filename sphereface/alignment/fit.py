@@ -38,6 +38,7 @@ MTCNN places points up to 12 outside if the edge cuts the face.
 
 # crop pixels in front of the eyes: nose tip 40 mm, mouth 12 mm, for eyes 63 mm apart
 _DEPTHS = (0.0, 0.0, 22.0, 7.0, 7.0)
+_SAMPLE = 100  # faces on which orders are tried, and images whose size is read
 _TURNS = np.radians(np.arange(-90, 91, 15))
 
 
@@ -159,3 +160,8 @@ def scales_to(target: Floats, points: Floats) -> tuple[npt.NDArray[np.complex128
     with np.errstate(all="ignore"):
         scales = z.conj() @ w / (np.abs(z) ** 2).sum(axis=1)
         return scales, np.sqrt((np.abs(scales[:, None] * z - w) ** 2).mean(axis=1))
+
+
+def sample_of(count: int) -> npt.NDArray[np.int_]:
+    """Return the indices of at most 100 of so many faces, evenly spaced."""
+    return np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int)

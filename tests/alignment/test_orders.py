@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,13 +13,16 @@ from PIL import Image
 from sphereface.alignment.align import Landmarks, align_folder
 from sphereface.alignment.crop import Finder
 from sphereface.alignment.detector import Faces
+from sphereface.alignment.exif_turns import warn_of_exif
+from sphereface.alignment.fit import fit
 from sphereface.alignment.landmarks import LandmarkTable, landmark_line, read_landmarks
-from sphereface.alignment.orders import likely_order, refuse_wrong_landmarks, warn_of_exif
+from sphereface.alignment.orders import likely_order, refuse_wrong_landmarks
 from sphereface.alignment.similarity import template
 from sphereface.errors import UserError
 from tests.alignment.faces import write_photographs
 
 FACE = template() + np.array([30, 20])
+LFW_LANDMARKS = (Path(__file__).parents[2] / "../shared/faces/lfw/landmarks.txt").resolve()
 NAMES = [f"{k}.png" for k in range(6)]
 L_EYE, R_EYE, NOSE, L_MOUTH, R_MOUTH = FACE
 X, Y = FACE.T
@@ -127,6 +131,41 @@ def test_landmarks_that_fit_badly_or_better_in_another_order_are_a_warning(tmp_p
         assert ("they look like " + named in told) if named else "they look like" not in told
     else:
         assert not told
+
+
+def test_right_landmarks_of_a_broad_face_are_no_warning(tmp_path):
+    broad = FACE.copy()
+    broad[:, 0] = FACE[:, 0].mean() + 1.25 * (FACE[:, 0] - FACE[:, 0].mean())
+    broad[3:, 0] = broad[2, 0] + 1.15 * (broad[3:, 0] - broad[2, 0])  # a smile
+    faces = broad + np.random.default_rng(0).normal(0, 0.5, (20, 5, 2))
+    for count in (1, 4, 20):
+        points = {f"{k}.png": five for k, five in enumerate(faces[:count])}
+        assert refuse_wrong_landmarks(points, tmp_path, "my.txt") == ""
+
+
+def test_few_faces_that_fit_badly_are_no_warning(tmp_path):
+    skew = np.array([(0, 0), (0, 4), (0, -5), (0, 5), (0, -4)])
+    faces = FACE + 1.5 * skew + np.random.default_rng(0).normal(0, 0.1, (16, 5, 2))
+    misfit = float(np.median(fit(faces)[0]))
+    assert 5 < misfit < 7
+    for count, warns in ((1, False), (4, False), (15, False), (16, True)):
+        points = {f"{k}.png": five for k, five in enumerate(faces[:count])}
+        assert ("fit badly" in refuse_wrong_landmarks(points, tmp_path, "my.txt")) == warns
+    worse = {f"{k}.png": FACE + 2 * skew + k / 10 for k in range(4)}
+    assert 7 < np.median(fit(np.stack(list(worse.values())))[0]) < 9
+    assert "fit badly" in refuse_wrong_landmarks(worse, tmp_path, "my.txt")
+
+
+def test_right_landmarks_of_one_person_are_no_warning(tmp_path):
+    if not LFW_LANDMARKS.is_file():
+        pytest.skip(f"the landmarks of LFW are not in {LFW_LANDMARKS.parent}")
+    people: dict[str, dict[str, np.ndarray]] = {}
+    for name, *numbers in map(str.split, LFW_LANDMARKS.read_text().splitlines()):
+        people.setdefault(name.split("/")[-2], {})[name] = np.array(numbers, dtype=float).reshape(5, 2)
+    single = [points for points in people.values() if len(points) >= 4]
+    assert len(single) == 610
+    chosen = [*single[::4], people["Ashanti"], people["Ernie_Els"], people["Kalpana_Chawla"]]
+    assert not any(refuse_wrong_landmarks(points, tmp_path, "my.txt") for points in chosen)
 
 
 def test_a_crop_of_an_older_version_is_not_kept_for_landmarks_unlike_a_face(tmp_path):
