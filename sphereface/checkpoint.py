@@ -64,7 +64,8 @@ def check_savable(state: Mapping[str, Any], what: str) -> None:
         weights = [value for _, value in _weights_of(what, state) if isinstance(value, torch.Tensor)]
         held = [each.untyped_storage() for each in weights if each.layout is torch.strided]
         stored = {storage.data_ptr(): storage.nbytes() for storage in held}
-        _check_tensors(f"{what} cannot be saved", state, sum(stored.values()))
+        advice = " · write expanded tensors with .clone()"
+        _check_tensors(f"{what} cannot be saved", state, sum(stored.values()), advice)
         checked_meta(state.get("meta", {}))
     except ValueError as error:
         raise BadCheckpoint(f"{what} cannot be saved: {error}") from error
@@ -272,7 +273,7 @@ def _check_archive(path: Path, file: BinaryIO, size: int) -> None:
         raise BadCheckpoint(f"{path}: refused: {costly}")
 
 
-def _check_tensors(path: Path | str, state: Mapping[str, Any], size: int) -> None:
+def _check_tensors(path: Path | str, state: Mapping[str, Any], size: int, advice: str = "") -> None:
     """Refuse weights that are not plain tensors by name, or that claim more than is stored."""
     room = min(_MOST_SHARED * size, 2 * size + 2**29)  # a network may use one layer several times
     for name, value in _weights_of(path, state):
@@ -282,7 +283,7 @@ def _check_tensors(path: Path | str, state: Mapping[str, Any], size: int) -> Non
             raise BadCheckpoint(f"{path}: {shown_key(name)}: got a tensor of {value.dtype} · allowed: plain numbers")
         room -= value.nbytes
         if value.nbytes > value.untyped_storage().nbytes() or room < 0:
-            raise BadCheckpoint(f"{path}: {shown_key(name)}: claims more numbers than the file holds")
+            raise BadCheckpoint(f"{path}: {shown_key(name)}: claims more numbers than the file holds{advice}")
 
 
 def _weights_of(path: Path | str, state: Mapping[str, Any]) -> Iterator[tuple[object, object]]:

@@ -31,7 +31,7 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     Returns:
         Metric → (images seen, value) in the order of training. The accuracy of each set is
         ``eval/<set>/accuracy``. Where ``eval/<set>/changed`` says that the set has other content
-        from there on, its earlier figures are left out.
+        from there on, its earlier figures are left out. So is a last line that ends in its middle.
 
     Raises:
         UserError: there is no ``metrics.jsonl``, or another program wrote it.
@@ -40,15 +40,17 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     if not path.is_file():
         raise UserError(f"{run}: no metrics.jsonl in it · allowed: a run folder, runs/<name>/<time>")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({first_line(error)})") from error
+    if lines and is_cut(lines[-1]):
+        del lines[-1]
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for number, line in enumerate(lines, start=1):
         try:
             values = {name: float(value) for name, value in json.loads(line).items()}
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: not a line of metrics: {line[:60]!r}") from error
+            raise UserError(f"{path}, line {number}: not a line of metrics: {line.rstrip()[:60]!r}") from error
         for name, value in values.items():
             if name.startswith("eval/") and name.endswith("/changed"):
                 earlier = name.removesuffix("changed")
@@ -57,6 +59,11 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
             xs.append(values.get("images_seen", 0.0))
             ys.append(value)
     return curves
+
+
+def is_cut(line: str) -> bool:
+    """Return whether the last line of ``metrics.jsonl`` ends in its middle."""
+    return line.startswith('{"') and not line.endswith(("}", "\n"))
 
 
 def curves_figure(runs: Mapping[str, Path]) -> Figure:

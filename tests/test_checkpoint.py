@@ -326,7 +326,10 @@ def test_one_layer_may_be_used_several_times(tmp_path, times, fits):
         check_savable(state, "it")
         assert len(load_checkpoint(tmp_path / "x.pt")["model"]) == times
     else:
-        with pytest.raises(BadCheckpoint, match=r"it cannot be saved: blocks\.\d+\.weight: claims more numbers"):
+        with pytest.raises(
+            BadCheckpoint,
+            match=r"it cannot be saved: blocks\.\d+\.weight: claims more numbers than the file holds · write expanded tensors with \.clone",
+        ):
             check_savable(state, "it")
         with pytest.raises(BadCheckpoint, match=r"blocks\.\d+\.weight: claims more numbers than the file holds"):
             load_checkpoint(tmp_path / "x.pt")

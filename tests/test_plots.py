@@ -206,9 +206,24 @@ def test_a_figure_replaces_a_figure_and_no_photograph(run, tmp_path, capsys, opt
 
 
 def test_a_broken_line_is_named(run):
-    (run / "metrics.jsonl").write_text('{"step": 1}\n{"ste')
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"ste\n')
     with pytest.raises(UserError, match="metrics.jsonl, line 2: not a line of metrics"):
         read_metrics(run)
+
+
+def test_a_last_line_that_ends_in_its_middle_is_left_out_and_told(run, capsys):
+    path = run / "metrics.jsonl"
+    whole = path.read_text()
+    curves = read_metrics(run)
+    for end in range(2, len('{"step": 9, "train/loss": 1.5}')):
+        path.write_text(whole + '{"step": 9, "train/loss": 1.5}'[:end])
+        assert read_metrics(run) == curves
+    assert compare_runs.main([str(run)]) == 0
+    assert f"note: {path}: its last line is cut and was left out" in capsys.readouterr().err
+    path.write_text(whole.rstrip("\n"))  # an editor that drops the last line end
+    assert read_metrics(run) == curves
+    assert compare_runs.main([str(run)]) == 0
+    assert "is cut" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import UserError
 from ..face_figures import FIGURE_MARK, draw_into
 from ..files import write_whole
-from ..plots import curves_figure, learning_figure, main_figures, read_metrics, summary_table
+from ..plots import curves_figure, is_cut, learning_figure, main_figures, read_metrics, summary_table
 from ..small_files import check_replaceable
 
 _OF_DATA = ("class_names", "num_images", "sample")  # what checkpoints of earlier versions have, too
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if None not in (args.output, args.learning) and args.output.resolve() == args.learning.resolve():
         raise UserError(f"--output, --learning: got {args.output} for both · allowed: a file for each figure")
     print(summary_table(runs))
+    sys.stderr.writelines(f"note: {line}\n" for line in cut_files(runs))
     if len(runs) > 1:
         metas = {label: _meta(path) for label, path in runs.items()}
         sys.stderr.writelines(f"note: {line}\n" for line in different_data(metas) + different_sets(runs, metas))
@@ -42,6 +43,16 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{option}: cannot write {path}: {error}") from error
         print(f"curves: {path}")
     return 0
+
+
+def cut_files(runs: Mapping[str, Path]) -> list[str]:
+    """Return a line on each run whose ``metrics.jsonl`` ends in the middle of a line."""
+    paths = [path / "metrics.jsonl" for path in runs.values()]
+    return [
+        f"{path}: its last line is cut and was left out: the run is writing it, was killed, or the copy is incomplete"
+        for path in paths
+        if is_cut(path.read_text(encoding="utf-8").rpartition("\n")[2])
+    ]
 
 
 def different_sets(runs: Mapping[str, Path], metas: Mapping[str, Mapping[str, Any]]) -> list[str]:
