@@ -328,7 +328,7 @@ def test_one_layer_may_be_used_several_times(tmp_path, times, fits):
     else:
         with pytest.raises(
             BadCheckpoint,
-            match=r"it cannot be saved: blocks\.\d+\.weight: claims more numbers than the file holds · write expanded tensors with \.clone",
+            match=r"it cannot be saved: blocks\.\d+\.weight: claims .* with \.clone",
         ):
             check_savable(state, "it")
         with pytest.raises(BadCheckpoint, match=r"blocks\.\d+\.weight: claims more numbers than the file holds"):
