@@ -290,7 +290,10 @@ def test_a_list_of_labels_across_the_folders_is_told(tmp_path, caplog):
     ages = [20 + n % 2 for n in range(27)]
     assert f"the identities are the labels, and 2 of 2 are in several of 9 folders, {sentence}" in opened(ages)
     assert "several of" not in opened(ages, "# identities: labels\n")
-    assert "9 of 9 are in several of 9 folders" in opened([(n - 1) % 27 // 3 for n in range(27)])
+    assert "9 of 9 are in several of 9 folders" in opened([n * 7 % 27 // 3 for n in range(27)])
+    assert "the labels slipped by 1 line against the images from p1/0.jpg on" in opened(
+        [(n - 1) % 27 // 3 for n in range(27)]
+    )
     assert "WARNING" not in opened([max(1, n // 3) for n in range(27)])  # p0 and p1 are one person
     assert "WARNING" not in opened(list(range(27)))
 

@@ -19,6 +19,7 @@ from ..walking import nfc
 from .base import FileSource, Source, grouped, log_gaps
 from .folder import FolderSource, first_folders, log_forms
 from .label_folders import folder_names, folders_of_labels, is_split, log_doubled, log_joined, log_numbered, log_split
+from .slipped import log_slipped
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +105,14 @@ def by_label(
     if not numbers:
         log_forms({str(label) for label in labels})
         images = _by_name(names, [nfc(str(label)) for label in labels], range(len(names)))
-        log_across([names[row] for row in images.rows.tolist()], images, place, instead)
+        if not log_slipped(names, [str(label) for label in labels], _folder, place):
+            log_across([names[row] for row in images.rows.tolist()], images, place, instead)
         return images
-    return by_number(names, numbers, place, lambda name: name.rpartition("/")[0], files=files, instead=instead)
+    return by_number(names, numbers, place, _folder, files=files, instead=instead)
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def checked_label(value: object, place: str) -> Label:
@@ -167,6 +173,7 @@ def by_number(
         given = folders_of_labels(names, numbers) if named and not joined else []
         joined = joined or (named and log_numbered(given, place))
         joined = joined or (named and folders is None and log_doubled(given, place))
+        joined = joined or (folders is None and bool(instead) and log_slipped(names, numbers, parent, place))
         if named and not joined and folders is None:
             rows = [names[row] for row in ordered]
             if instead:
