@@ -21,11 +21,11 @@ from ..checkpoint import trained_people, training_data
 from ..config import Config
 from ..config_sections import TeacherConfig
 from ..data.batch import Batch
-from ..data.crops import CropBatches, unusable
+from ..data.crops import CropBatches
 from ..data.identities import Labels
 from ..data.sources import Source
 from ..data.transforms import to_input
-from ..errors import UserError, listed, printable
+from ..errors import UserError, printable
 from ..evaluation.embedder import Embedder
 from ..evaluation.embedding_table import EmbeddingTable
 from ..evaluation.onnx_embedder import OnnxEmbedder
@@ -35,52 +35,14 @@ from ..onnx_input import OnnxOptions
 from ..options import parse_options
 from ..weights import resolve
 from .distributed import World
+from .teacher_check import Table, checked_mean, normalized, warn_of_strangers
 from .teacher_names import rows_by_name
 from .teacher_table import kept_embeddings, left_to_embed
 
 log = logging.getLogger(__name__)
 
-_ROWS = 4096  # images per block
-_SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
-_SAME = 1e-5  # largest difference of two equal directions, by rounding
 _OPTION = re.compile(r"(?<!\S)--(spec|size|layout|order|mean|std|input|output)(?:-name)?(?![\w-])")
 _PRETENDED = 1000  # random embeddings instead of a teacher's, while a run is measured
-
-Array = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class Table:
-    """The teacher's embeddings of the N images of the training set, as they are stored.
-
-    Attributes:
-        image: (M, T) float, perhaps mapped from a file.
-        mirror: (M, T) float, of the mirrored images; they are added. None without them.
-        index: (N,) int64, the row of each image.
-        mean: (T,) subtracted from each embedding; None subtracts nothing.
-    """
-
-    image: Array
-    mirror: Array | None
-    index: npt.NDArray[np.int64]
-    mean: npt.NDArray[np.float32] | None = None
-
-    def at(self, images: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
-        """Return the (n, T) embeddings of some of the images."""
-        rows = self.index[images]
-        values: npt.NDArray[np.float32] = self.image[rows].astype(np.float32)
-        if self.mirror is not None:
-            values += self.mirror[rows]
-        return values if self.mean is None else values - self.mean
-
-    def blocks(self) -> list[slice]:
-        """Return slices that divide the images into blocks."""
-        return [slice(start, start + _ROWS) for start in range(0, len(self.index), _ROWS)]
-
-
-def normalized(rows: Array) -> Array:
-    """Return rows divided by their lengths; a row of zeros stays a row of zeros."""
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 @dataclass
@@ -192,7 +154,8 @@ def open_teacher(
         kept, path = kept_embeddings(embedder, source, Path(config.runs_dir), world)
         table, place = Table(kept, None, np.arange(len(source))), f"{embedder.path}, kept in {path}"
         crops = CropBatches(source, config.model.input_spec.size)
-    mean = _checked_mean(table, source, crops, place=place)
+    mean = checked_mean(table, source, crops, place=place)
+    warn_of_strangers(table, source, place)
     if options.center:
         table = Table(table.image, table.mirror, table.index, mean)
     return Teacher(table.image.shape[1], sha256, table, **origin)
@@ -259,53 +222,3 @@ def _check_pieces(config: Config, world: World) -> None:
                 f"train.{key}: got {getattr(config.train, key)}, so that {name} of train.teacher.losses sees {images} "
                 f"images at a time · allowed there: {least} or more · set a larger train.{key}, or another loss"
             )
-
-
-def _checked_mean(table: Table, source: Source, crops: CropBatches | None, *, place: str) -> npt.NDArray[np.float32]:
-    """Return (T,), the mean of all embeddings, after checking each of them.
-
-    Args:
-        table: of the teacher.
-        source: the training set.
-        crops: the crops of training. Rows of images that training cannot use either may be NaN.
-            None: no row may be NaN.
-        place: the teacher and the file with its embeddings, for messages.
-
-    Raises:
-        UserError: an embedding has no direction, or all have the same direction.
-    """
-    total, count = np.zeros(table.image.shape[1], dtype=np.float64), 0
-    bad: list[int] = []
-    one: Array | None = None  # a direction
-    differ = False
-    for block in table.blocks():
-        with np.errstate(over="ignore", invalid="ignore"):
-            rows = table.at(block)
-            squares = np.square(rows, dtype=np.float64).sum(axis=1)
-            sound = (squares >= _SHORTEST**2) & (squares <= np.finfo(np.float32).max)
-            absent = np.asarray(np.isnan(rows).all(axis=1))
-        for index in (block.start + np.flatnonzero(~sound)).tolist():
-            if crops is None or not absent[index - block.start] or not unusable(crops, [index]):
-                bad.append(index)
-        total += rows[sound].sum(axis=0, dtype=np.float64)
-        count += int(sound.sum())
-        if sound.any() and not differ:
-            directions = normalized(rows[sound])
-            one = directions[0] if one is None else one
-            differ = bool(np.abs(directions - one).max() > _SAME)
-    if bad:
-        lines = [source.name(index) for index in bad[:10]]
-        raise UserError(
-            f"train.teacher: {place}: {len(bad):,} of {len(table.index):,} embeddings are zero, not finite, too "
-            f"short (below {_SHORTEST:g}) or too long"
-            f"{'' if crops is None else ', or of images of another size than the teacher reads'} "
-            "· allowed: a direction for each image · "
-            f"{'' if crops is None else 'delete the file to '}embed these images again, or leave them out of "
-            f"data.train:{listed(lines)}"
-        )
-    if not differ:
-        raise UserError(
-            f"train.teacher: {place}: all {count:,} embeddings have the same direction, so there is nothing to learn "
-            "from them · allowed: embeddings that differ between images · give another teacher"
-        )
-    return (total / max(count, 1)).astype(np.float32)
