@@ -17,7 +17,8 @@ from .identities import Labels
 from .images import BadImage, decode, suffix_of
 from .pair_split import Split, split
 from .sources import Source
-from .sources.selection import COMPARED, evenly, first_among, names_text
+from .sources.name_lists import names_text
+from .sources.selection import COMPARED, evenly, first_among
 from .walking import is_system_file, kind_of_path
 
 PAIRS_NAME, PEOPLE_NAME, NAMES_NAME = "pairs.txt", "people.txt", "names.tsv"

@@ -38,7 +38,8 @@ from sphereface.data.sources import (
 from sphereface.data.sources.base import TextTable, read_file
 from sphereface.data.sources.folder import first_folders
 from sphereface.data.sources.listing import parse_list
-from sphereface.data.sources.selection import SelectedSource, names_text, read_names
+from sphereface.data.sources.name_lists import names_text, read_names
+from sphereface.data.sources.selection import SelectedSource
 from sphereface.errors import UserError
 
 from ..images import image, make_training_set, write
@@ -1389,10 +1390,52 @@ def test_a_number_that_may_be_a_count_or_an_identity_is_refused(tmp_path, text):
         UserError, match=r"names.txt: got a line ' ?000[23] ?' without a tab .* has an identity of that"
     ):
         open_source(tmp_path / "set", exclude_file=names)
-    put(names, text.replace("0002", "9").replace(" 0003 ", "9").replace("0003", "9").encode())
+    put(names, text.removeprefix("7\n").replace("0002", "9").replace(" 0003 ", "9").replace("0003", "9").encode())
     assert open_source(tmp_path / "set", exclude_file=names).class_names == ["0002", "0003", "0004", "0005"]
     put(names, text.replace("\t4", "").replace("\t1", "").replace("\t", "").replace(" ", "").encode())
     assert "0001" not in open_source(tmp_path / "set", exclude_file=names).class_names
+
+
+@pytest.mark.skipif(not Path("../shared/faces/lfw/people.txt").exists(), reason="LFW's list is not on this machine")
+def test_lfws_list_of_people_that_is_cut_off_is_refused(tmp_path):
+    """It has ten lists, each below its count; so has the list for view 1, without the number of lists."""
+    lines = Path("../shared/faces/lfw/people.txt").read_text().splitlines(keepends=True)
+    starts = [row for row, line in enumerate(lines) if "\t" not in line]
+    assert len(starts) == 11
+    for end, told in ((3, "got 1 of 10 lists"), (2000, "of 10 lists"), (starts[-1], "got 9 of 10 lists")):
+        with pytest.raises(UserError, match=rf"{told} of names · .* copy the file again"):
+            read_names(put(tmp_path / "p.txt", "".join(lines[:end]).encode()))
+    for end in (starts[-1] + 1, starts[-1] + 2, len(lines) - 1):
+        with pytest.raises(UserError, match=rf"got {end - starts[-1] - 1} of [0-9]+ names · "):
+            read_names(put(tmp_path / "p.txt", "".join(lines[:end]).encode()))
+    one = lines[starts[2] : starts[3]]
+    assert len(read_names(put(tmp_path / "p.txt", "".join(one).encode()))[0]) == len(one) - 1
+    with pytest.raises(UserError, match=rf"got {len(one) - 2} of {len(one) - 1} names · "):
+        read_names(put(tmp_path / "p.txt", "".join(one[:-1]).encode()))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("2\nA\t1\nB\t1\n", ""),
+        ("1\nA\t1\nB\t1\n", ""),
+        ("3\nA\t1\nB\t1\n", "got 2 of 3 names"),
+        ("2\n1\nA\t1\n2\nB\t1\nC\t1\n", ""),
+        ("2\n1\nA\t1\n", "got 1 of 2 lists of names"),
+        ("2\n2\nA\t1\n2\nB\t1\nC\t1\n", "got 1 of 2 names"),
+        ("A\t1\n7\n", ""),
+        ("7\nA\n", ""),  # without tabs a number may be a name
+    ],
+)
+def test_a_list_of_names_has_as_many_as_it_announces(tmp_path, text, told):
+    path = put(tmp_path / "p.txt", text.encode())
+    if told:
+        with pytest.raises(
+            UserError, match=f"^data.exclude_file: {path}: {told} · allowed: as many names as the counts"
+        ):
+            read_names(path)
+    else:
+        assert "A" in read_names(path)[0]
 
 
 def test_no_source_is_refused():

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ...errors import UserError, count_of, shown
 from .base import Source
-from .selection import read_names, spelled, without
+from .name_lists import read_names
+from .selection import spelled, without
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy as np
 from sphereface.data.bins import read_bin
 from sphereface.data.images import BadImage, decode
 from sphereface.data.sources import Source, open_path, open_source, records
-from sphereface.data.sources.selection import read_names
+from sphereface.data.sources.name_lists import read_names
 
 from ...data.recs import image_record, insightface_records, write_rec
 from ...data.shards import face_lmdb, table_of, write_arrow, write_parquet, write_tar
