@@ -43,16 +43,16 @@ def read_names(path: Path | str, known: Collection[str] = ()) -> tuple[list[str]
     names, counts = _names(lines)
     if not names:
         raise UserError(f"data.exclude_file: {path}: got no name · allowed: a name a line, or 'name<tab>…'")
-    if not any(count.strip() in known for count in counts) and (short := _cut(lines)):
-        raise UserError(
-            f"data.exclude_file: {path}: {short} · allowed: as many names as the counts announce · copy the file again "
-            "if it is cut off, or delete the lines of counts"
-        )
     if line := _doubtful(lines, known):
         raise UserError(
             f"data.exclude_file: {path}: got several columns, of which two may have the names, such as "
             f"{' and '.join(map(shown, line))} · allowed: a name a line, or 'name<tab>…' · delete the column without "
             "names, such as row numbers"
+        )
+    if not any(count.strip() in known for count in counts) and (short := _cut(lines)):
+        raise UserError(
+            f"data.exclude_file: {path}: {short} · allowed: as many names as the counts announce · copy the file again "
+            "if it is cut off, or delete the lines of counts"
         )
     return names, counts
 
