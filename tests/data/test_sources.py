@@ -1119,7 +1119,7 @@ def test_two_numbers_in_a_line_are_refused(tmp_path, text):
     names = put(tmp_path / "names.txt", text.encode())
     with pytest.raises(UserError, match=r"data.exclude_file"):
         open_source(tmp_path / "set", exclude_file=names)
-    forms = "17\t35\n20\t2\n", "17\t0\n20\t1\n", "17\t2\n20\t2\n", "17\ta\n20\tb\n", "17\t3\n20\t4\n"
+    forms = "17\t35\n20\t2\n", "3\n17\t0\n20\t1\n99\t1\n", "17\t2\n20\t2\n", "17\ta\n20\tb\n", "17\t3\n20\t4\n"
     for text in (
         *forms,
         "# people\n17\t35\n20\t2\n",
