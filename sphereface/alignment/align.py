@@ -24,6 +24,7 @@ from .found_landmarks import FoundLandmarks
 from .landmarks import LandmarkTable, can_hold, likely_images, named_as
 from .orders import refuse_wrong_landmarks
 from .report import REPORT_NAME, AlignReport, Earlier, Outcome, Settings, Status
+from .second_look import compare_with_detector
 from .similarity import Points
 from .workers import run_in_chunks
 
@@ -175,10 +176,11 @@ def _check_tables(names: Sequence[str], landmarks: Landmarks, source: Path) -> l
     for table in (landmarks.table, landmarks.other):
         if table is not None:
             points = {name: table.points[name] for name in names if name in table.points}
-            warnings += [
-                refuse_wrong_landmarks(points, source, table.source),
+            told = [
+                refuse_wrong_landmarks(points, source, table.source, table.scores),
                 warn_of_exif(points, source, table.source),
             ]
+            warnings += told if any(told) else [compare_with_detector(points, source, table.source)]
     return [warning for warning in warnings if warning]
 
 

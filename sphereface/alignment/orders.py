@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations, product
 from pathlib import Path
 
@@ -36,13 +36,16 @@ _TRANSPOSED = ("y1 x1 … y5 x5", (0, 3, 2, 1, 4))  # mirrors about the diagonal
 _DLIB_RESIDUAL = 0.08  # in widths; any other order leaves 0.2 or more
 
 
-def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str) -> str:
+def refuse_wrong_landmarks(
+    points: Mapping[str, Points], folder: Path, file: str, scores: Mapping[str, float] | None = None
+) -> str:
     """Refuse landmarks of which most do not fit their images.
 
     Args:
         points: name of an image below ``folder`` → its (5, 2) landmarks.
         folder: folder of the images.
         file: the landmark file's name in messages.
+        scores: name → the eleventh number of its line, if lines have one.
 
     Returns:
         A warning if the landmarks are all the same, fit badly, or seem to belong to images of
@@ -65,7 +68,11 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
             medians = np.median(residuals[finite]), np.median(np.abs(angles[finite]))
             off = f" (median {medians[0]:.0f} crop pixels off, turned by {medians[1]:.0f} degrees)"
         names = [name for name, is_wrong in zip(points, wrong.tolist(), strict=True) if is_wrong]
-        advice = before_exif(names, folder, residuals[wrong], angles[wrong]) or likely_order(stacked[wrong])
+        advice = (
+            _after_number(names, points, scores or {})
+            or before_exif(names, folder, residuals[wrong], angles[wrong])
+            or likely_order(stacked[wrong])
+        )
         raise UserError(
             f"{file}: the landmarks of {wrong.sum():,} of {len(wrong):,} images are unlike a face"
             f"{off} · allowed: {_EXPECTED} · {advice}"
@@ -75,6 +82,18 @@ def refuse_wrong_landmarks(points: Mapping[str, Points], folder: Path, file: str
     if len(stacked) >= FEWEST_TO_DOUBT and (stacked == stacked[0]).all():
         return f"{file}: all {len(stacked):,} images have the same landmarks: look at some crops"
     return warning or _check_order(stacked[~wrong], file)
+
+
+def _after_number(names: Sequence[str], points: Mapping[str, Points], scores: Mapping[str, float]) -> str:
+    """Return a sentence if the last ten of eleven numbers fit, as behind a label or a score."""
+    chosen = [names[k] for k in sample_of(len(names)) if names[k] in scores]
+    if not chosen:
+        return ""
+    moved = np.stack([np.append(np.ravel(points[name])[1:], scores[name]) for name in chosen]).reshape(-1, 5, 2)
+    residuals, angles = fit(moved)
+    if np.median(residuals) > LARGEST_RESIDUAL / 2 or np.median(np.abs(angles)) > _UPRIGHT:
+        return ""
+    return "the first number of each line seems to be a label or a score: delete it, or write it behind the points"
 
 
 def _check_order(points: Floats, file: str) -> str:

@@ -156,6 +156,27 @@ def test_few_faces_that_fit_badly_are_no_warning(tmp_path):
     assert "fit badly" in refuse_wrong_landmarks(worse, tmp_path, "my.txt")
 
 
+@pytest.mark.parametrize("first", [7, 0.99, 1234])
+def test_a_label_or_a_score_before_the_points_is_named(tmp_path, first):
+    rng = np.random.default_rng(0)
+    lines = []
+    for name in NAMES:
+        numbers = [first, *(FACE + rng.normal(0, 1, (5, 2))).ravel()]
+        lines.append("\t".join([name, *map(str, numbers)]))
+    (tmp_path / "l.txt").write_text("\n".join(lines) + "\n")
+    write_photographs(tmp_path / "in", NAMES)
+    with pytest.raises(UserError, match="the first number of each line seems to be a label or a score: delete it, or"):
+        align_folder(tmp_path / "in", tmp_path / "out", read_landmarks(tmp_path / "l.txt"))
+    exchanged = ["\t".join([name, "7", *map(str, FACE[[0, 1, 2, 4, 3]].ravel())]) for name in NAMES]
+    (tmp_path / "l.txt").write_text("\n".join(exchanged) + "\n")
+    with pytest.raises(UserError, match="no order of five points fits them"):
+        align_folder(tmp_path / "in", tmp_path / "out", read_landmarks(tmp_path / "l.txt"))
+    score = [landmark_line(name, FACE[[1, 0, 2, 4, 3]], 0.9) for name in NAMES]  # another order, a score behind it
+    (tmp_path / "l.txt").write_text("".join(score))
+    with pytest.raises(UserError, match="they look like right eye, left eye"):
+        align_folder(tmp_path / "in", tmp_path / "out", read_landmarks(tmp_path / "l.txt"))
+
+
 def test_right_landmarks_of_one_person_are_no_warning(tmp_path):
     if not LFW_LANDMARKS.is_file():
         pytest.skip(f"the landmarks of LFW are not in {LFW_LANDMARKS.parent}")
