@@ -27,6 +27,7 @@ from .config_sections import (
     current_log,
 )
 from .errors import ConfigError, UserError, shown, shown_key
+from .input_spec import warn_of_scale
 from .options import derived, fill_options, option, parse_options, suggest, to_plain
 from .places import Places, check_set_name, check_set_names, parse_places, with_home
 
@@ -112,7 +113,9 @@ def load_config(
     values = with_home(values)
     if isinstance(section := values.get("log"), Mapping) and "tensorboard" in section:
         log.warning("log.tensorboard: the key is log.sinks now, a list such as [jsonl, tensorboard]")
-    return config_from_dict(values, source=str(path), losses=losses, backbones=backbones)
+    config = config_from_dict(values, source=str(path), losses=losses, backbones=backbones)
+    warn_of_scale("model.input_mean, model.input_std", config.model.input_spec)
+    return config
 
 
 def config_from_dict(

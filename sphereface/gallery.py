@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,8 +128,9 @@ def make_gallery(
 
 def _how_to_make(path: Path) -> str:
     """Return the command that makes a gallery, of this file if it holds or lists images."""
-    source = {".bin": f"--aligned {path}", ".txt": str(path)}.get(path.suffix.lower(), "DIR")
-    return f"sphereface embed {source} {path.with_suffix('.npz').name if path.suffix else path.name}"
+    own = shlex.quote(str(path))
+    source = {".bin": f"--aligned {own}", ".txt": own}.get(path.suffix.lower(), "DIR")
+    return f"sphereface embed {source} {shlex.quote(path.with_suffix('.npz').name if path.suffix else path.name)}"
 
 
 def check_exists(path: Path) -> None:
@@ -139,7 +141,9 @@ def check_exists(path: Path) -> None:
     """
     if not path.exists():
         made = path if path.suffix in ("", ".npz") else path.with_suffix(".npz")
-        raise UserError(f"{path}: no such file or folder · make a gallery: sphereface embed DIR {made}")
+        raise UserError(
+            f"{path}: no such file or folder · make a gallery: sphereface embed DIR {shlex.quote(str(made))}"
+        )
 
 
 def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Gallery:

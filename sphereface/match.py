@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -149,7 +150,8 @@ def check_rates(
         raise UserError(
             none
             or f"far, prior: need the file {calibration_path(checkpoint)}, which does not exist · "
-            f"make it: sphereface eval --ckpt {checkpoint}{'' if flip else ' --mirror none'} --calibrate"
+            f"make it: sphereface eval --ckpt {shlex.quote(str(checkpoint))}"
+            f"{'' if flip else ' --mirror none'} --calibrate"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, shown
-from .input_spec import ORDERS, InputSpec
+from .input_spec import ORDERS, InputSpec, warn_of_scale
 
 LAYOUTS = ("nchw", "nhwc")
 MIRRORS = ("add", "join", "none")
@@ -165,8 +165,10 @@ def resolve_input(facts: FileFacts, options: OnnxOptions) -> OnnxInput:
             f"{facts.path}: does not state how it reads pixels: {', '.join(missing)} missing · "
             f"give {'it' if len(missing) == 1 else 'them'}, or --spec {'|'.join(PRESETS)}"
         )
+    spec = InputSpec(*size, order, mean, std)
+    warn_of_scale(str(facts.path), spec)
     return OnnxInput(
-        InputSpec(*size, order, mean, std), layout, facts.dtype, facts.shape[0],
+        spec, layout, facts.dtype, facts.shape[0],
         preset.mirror if preset else "join", facts.mirror or "none", notes,
     )  # fmt: skip
 

@@ -43,7 +43,7 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({first_line(error)})") from error
-    if lines and is_cut(lines[-1]):
+    if lines and _is_cut(lines[-1]):
         del lines[-1]
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for number, line in enumerate(lines, start=1):
@@ -61,8 +61,12 @@ def read_metrics(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     return curves
 
 
-def is_cut(line: str) -> bool:
-    """Return whether the last line of ``metrics.jsonl`` ends in its middle."""
+def is_cut_off(run: Path) -> bool:
+    """Return whether ``metrics.jsonl`` of a run folder ends in the middle of a line."""
+    return _is_cut((run / "metrics.jsonl").read_text(encoding="utf-8").rpartition("\n")[2])
+
+
+def _is_cut(line: str) -> bool:
     return line.startswith('{"') and not line.endswith(("}", "\n"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -84,6 +85,37 @@ def test_eight_bits_are_near(onnx_file, crops, wanted):
     cosines = (found * wanted).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
     assert cosines.min() > 0.98
     assert off(found, wanted) > 1e-4  # it is another network
+
+
+@pytest.mark.parametrize("median", [0.951, 0.949])
+def test_a_damaged_8_bit_copy_is_a_warning(checkpoint, tmp_path, monkeypatch, caplog, capsys, median):
+    needs("onnx", "onnxscript", "onnxruntime")
+    write_image(tmp_path / "crops" / "a.png", noise(0))
+    cosines = np.array([median, 0.999, 0.321])
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    monkeypatch.setattr(
+        "sphereface.commands.export.quantise",
+        lambda _, source, to, __: (to.write_bytes(source.read_bytes()), cosines)[1],
+    )
+    output = tmp_path / "face.onnx"
+    command = [
+        "export",
+        str(checkpoint),
+        "--format",
+        "onnx",
+        "--output",
+        str(output),
+        "--int8",
+        str(tmp_path / "crops"),
+    ]
+    assert main(command) == 0
+    text = f"cosine with PyTorch on these: smallest 0.321, median {median:.3f} · evaluate it before you use it\n"
+    assert text in capsys.readouterr().out
+    damaged = (
+        f"{tmp_path}/face-int8.onnx: the 8-bit copy is damaged: its median cosine with PyTorch is 0.949, usual is 0.95"
+    )
+    assert sum(line.startswith(damaged) for line in caplog.messages) == (median < 0.95)
+    assert sum("damaged" in line for line in caplog.messages) == (median < 0.95)
 
 
 def test_opencv_gives_pytorchs_embeddings_from_floats(checkpoint, crops, wanted, tmp_path):

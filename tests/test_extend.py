@@ -306,6 +306,54 @@ def test_a_wrong_backbone_ends_before_the_first_step_in_one_line(outside, before
     assert "\n" not in str(caught.value)
 
 
+RANDOM = r"MyNet embeds one crop differently each time, .* allowed: the same .* F.dropout needs training=self.training"
+OF_BATCH = r"MyNet embeds a crop differently in a batch than alone, .* needs track_running_stats=True"
+UNSTEADY = [
+    ("maps.flatten(1)", "nn.functional.dropout(maps.flatten(1), 0.02)", RANDOM),
+    ("maps.flatten(1)", "(maps + torch.randn(maps.shape)).flatten(1)", RANDOM),
+    ("nn.BatchNorm2d(width),", "nn.BatchNorm2d(width, track_running_stats=False),", OF_BATCH),
+    ("maps.flatten(1)", "(maps - maps.mean(0)).flatten(1)", OF_BATCH),
+    ("maps.flatten(1)", "maps.reshape(1, -1)", r"MyNet cannot embed one crop or two .RuntimeError: .* of any size"),
+]
+
+
+def spoil(old: str, new: str) -> None:
+    text = Path("my_net.py").read_text(encoding="utf-8")
+    assert old in text
+    Path("my_net.py").write_text("import torch\n" + text.replace(old, new), encoding="utf-8")
+    sys.modules.pop("my_net", None)
+    BACKBONES.pop("my-net", None)
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), UNSTEADY)
+def test_a_backbone_that_embeds_one_crop_in_several_ways_is_one_line(outside, old, new, problem):
+    spoil(old, new)
+    with pytest.raises(UserError, match=f"^model.name: {problem}") as caught:
+        start_training()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "new", ["nn.functional.dropout(maps.flatten(1), 0.5, self.training)", "maps.flatten(1).bfloat16().float()"]
+)
+def test_a_backbone_with_dropout_in_training_or_of_low_precision_is_allowed(outside, new):
+    spoil("maps.flatten(1)", new)
+    start_training()
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), UNSTEADY[::2])
+def test_a_checkpoint_that_embeds_one_crop_in_several_ways_is_one_line(outside, capsys, old, new, problem):
+    best = train("train.steps=2", "checkpoint.every_steps=2") / "last.pt"
+    if "BatchNorm" in old:
+        new = "type('Norm', (nn.BatchNorm2d,), {'forward': lambda self, x: x / x.std()})(width),"
+    spoil(old, new)
+    load_plugins()
+    capsys.readouterr()
+    for command in (["verify", *sorted(Path("pairs").rglob("*.png"))[:2], "--aligned"], ["eval", "--lfw", "pairs"]):
+        assert main([*map(str, command), "--ckpt", str(best)]) == 2
+        assert re.search(f"last.pt: {problem}", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("logit", ["self.s", "cos[:1]", "None"])
 def test_a_wrong_margin_is_one_line(outside, logit):
     text = (outside / "my_margin.py").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ ALLOWED = {
     "onnx_input": {"errors", "input_spec"},
     "extras": {"errors"},
     "backbone_options": {"errors", "input_spec", "options"},
-    "config": {"errors", "options", "backbone_options", "config_files", "config_sections", "places"},
+    "config": {"errors", "options", "input_spec", "backbone_options", "config_files", "config_sections", "places"},
     "schedules": {"errors"},
     "metrics": {"errors"},
     "files": set(),

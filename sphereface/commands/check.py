@@ -30,6 +30,7 @@ from ..files import write_whole
 from ..small_files import check_results, read_text
 from ..training.heartbeat import EVERY, Heartbeat
 from .input_options import parse_size
+from .printed_options import setting
 
 BY_NETWORK = ("unlike-own", "same-person", "in-verification")
 """Suspicions that need ``--ckpt``."""
@@ -220,7 +221,7 @@ def _write_list(path: Path, content: bytes) -> None:
         if not path.is_file() or path.read_bytes() != content:  # another command may have written it
             _check_new(path)
             write_whole(path, content)
-    print(f"written: {path} · train on it: --set data.train={path}")
+    print(f"written: {path} · train on it: {setting('data.train', str(path))}")
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import UserError
 from ..face_figures import FIGURE_MARK, draw_into
 from ..files import write_whole
-from ..plots import curves_figure, is_cut, learning_figure, main_figures, read_metrics, summary_table
+from ..plots import curves_figure, is_cut_off, learning_figure, main_figures, read_metrics, summary_table
 from ..small_files import check_replaceable
 
 _OF_DATA = ("class_names", "num_images", "sample")  # what checkpoints of earlier versions have, too
@@ -47,12 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
 def cut_files(runs: Mapping[str, Path]) -> list[str]:
     """Return a line on each run whose ``metrics.jsonl`` ends in the middle of a line."""
-    paths = [path / "metrics.jsonl" for path in runs.values()]
-    return [
-        f"{path}: its last line is cut and was left out: the run is writing it, was killed, or the copy is incomplete"
-        for path in paths
-        if is_cut(path.read_text(encoding="utf-8").rpartition("\n")[2])
-    ]
+    told = "its last line is cut and was left out: the run is writing it, was killed, or the copy is incomplete"
+    return [f"{path / 'metrics.jsonl'}: {told}" for path in runs.values() if is_cut_off(path)]
 
 
 def different_sets(runs: Mapping[str, Path], metas: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ from ..evaluation.calibration import replaced_calibration
 from ..evaluation.labels import num_repeated_impostors
 from ..evaluation.source import Source
 from ..weights import output_place
+from .printed_options import word
 
 _MOST_NAMED = 3  # images that a note names
 
@@ -35,7 +36,7 @@ def calibrate(source: Source, report: Report) -> str:
     write_calibration(calibration, path)
     rows = "\n".join(f"{p.far:7g} {p.threshold:10.4f} {p.tar:8.2%}" for p in calibration.thresholds)
     moved = output_place(source.path) != source.path  # the network that ships has a calibration beside it
-    elsewhere = f" · to use it: sphereface verify a.jpg b.jpg --calibration {path}" if moved else ""
+    elsewhere = f" · to use it: sphereface verify a.jpg b.jpg --calibration {word(str(path))}" if moved else ""
     return (
         f"    FAR  threshold      TAR  (cosines of embeddings that are not centred)\n{rows}\n"
         f"P(one person) = 1 / (1 + exp(-({calibration.slope:.3f} × cosine {calibration.offset:+.3f}))), "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ..export.card import CARD_MARK, Exported, Quantised, card
 from ..export.checkpoint_file import CHECKPOINT_DTYPES, write_small_checkpoint
 from ..export.formats import Export, check_embeddings, write_onnx, write_safetensors, write_torchscript
 from ..export.graph import InputFormat, example_crops, expected
-from ..export.quantise import calibration_crops, quantise
+from ..export.quantise import LEAST_MEDIAN, calibration_crops, quantise
 from ..export.staging import staged
 from ..files import write_whole
 from ..models import LoadedModel, load_model
@@ -29,6 +30,8 @@ from ..models.loading import sizes_seen
 from ..small_files import check_replaceable
 from ..weights import output_place
 from .parsers.export import SUFFIXES
+
+log = logging.getLogger(__name__)
 
 _SHA256 = "checkpoint_sha256"
 _MARK = _SHA256.encode()  # every exported file contains it, as the name of an entry
@@ -88,12 +91,21 @@ def _export(loaded: LoadedModel, about: Exported, crops: npt.NDArray[np.uint8] |
         lines.append(
             f"{eight_bits}: there already, and not of this export · delete it, or give --int8 DIR to make it again"
         )
-    if crops is not None and quantised is not None:
-        lines.append(
-            f"{eight_bits}: 8-bit integers, ranges from {len(crops)} crops · smallest cosine with PyTorch "
-            f"{quantised.cosine:.3f} · evaluate it before you use it"
+    return lines + ([] if quantised is None else [_about_copy(quantised)])
+
+
+def _about_copy(quantised: Quantised) -> str:
+    """Return the line about an 8-bit copy, after a warning if the copy is damaged."""
+    if not quantised.median >= LEAST_MEDIAN:
+        log.warning(
+            "%s: the 8-bit copy is damaged: its median cosine with PyTorch is %.3f, usual is %g or more · use the "
+            "network without --int8, or compare both with sphereface eval --compare",
+            *(quantised.path, quantised.median, LEAST_MEDIAN),
         )
-    return lines
+    return (
+        f"{quantised.path}: 8-bit integers, ranges from {len(quantised.cosines)} crops · cosine with PyTorch on these: "
+        f"smallest {quantised.smallest:.3f}, median {quantised.median:.3f} · evaluate it before you use it"
+    )
 
 
 def _checked(args: argparse.Namespace) -> Path:

@@ -10,10 +10,12 @@ from ..checkpoint_place import new_checkpoint, occupied
 from ..errors import UserError
 from ..export.formats import check_embeddings
 from ..export.graph import example_crops, expected
+from ..input_spec import warn_of_scale
 from ..models.loading import build_all
 from ..models.published import InputOverrides, Published, import_published, save_published
 from ..yaml_text import dump_yaml
 from .input_options import parse_numbers, parse_size
+from .printed_options import setting, word
 
 _WHITE = 255
 
@@ -32,9 +34,12 @@ def run(args: argparse.Namespace) -> int:
     published = import_published(
         args.file, publisher=args.publisher, overrides=overrides, head_files=args.head, names_file=args.names
     )
+    spec = published.options.input_spec
+    if mean is not None or std is not None:
+        warn_of_scale(str(args.file), spec)
     model = build_all(published.options).eval()
     model.load_state_dict(published.weights)
-    check_embeddings(expected(model, example_crops(model.input_spec.size)), args.file)
+    check_embeddings(expected(model, example_crops(spec.size)), args.file)
     try:
         with new_checkpoint(output, "OUT.pt"):
             save_published(published, output, origin=f"imported from {args.file.name}")
@@ -53,7 +58,7 @@ def _report(published: Published, output: Path) -> str:
         f"recognised as {published.source}",
         f"reads {options.input_spec.describe()}",
         *published.notes,
-        f"to train from it: --set train.init_from={output} --set 'model={_changed(options)}'",
+        f"to train from it: {setting('train.init_from', str(output))} --set {word(f'model={_changed(options)}')}",
     ]
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from ..checkpoint_place import new_checkpoint
 from ..config import differences
 from ..errors import UserError, refusing
 from ..models.joining import join
+from .printed_options import word
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     dim = len(meta["networks"]) * meta["config"]["model"]["embedding_dim"]
     evaluation = "sphereface eval" if args.program == "sphereface join" else "python eval_lfw.py"
     what = f"{len(meta['networks'])} networks, embeddings of {dim} numbers"
-    print(f"{output}: {what} · evaluate it: {evaluation} --ckpt {output}")
+    print(f"{output}: {what} · evaluate it: {evaluation} --ckpt {word(str(output))}")
     return 0
 
 

@@ -12,6 +12,9 @@ from ..data.sources import Source, open_path
 from ..data.sources.grouping import parents_of_identities
 from ..data.sources.selection import spelled
 from ..errors import UserError, count_of, shown
+from ..places import Places, places_text
+from .crop_report import report_to_copy
+from .printed_options import setting
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     drawn = draw(source, folds=args.folds, people=args.people, pairs=args.pairs, seed=args.seed)
     chosen, total = drawn.split, len(source.class_names)
     _check_spelling(source, {source.class_names[label] for label in chosen.people})
-    write_pairs(source, drawn, args.destination)
+    write_pairs(source, drawn, args.destination, report_to_copy(args.source, args.root))
     if drawn.copies:
         copies = count_of(len(drawn.copies), "image is a copy", "images are copies")
         name = source.name(drawn.copies[0])
@@ -40,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
     if drawn.twins is not None:
         sentence = "SRC: %s has an image of another person, who is held out: they may be one person"
         log.warning(f"{sentence} · sphereface check finds such people", shown(source.class_names[drawn.twins]))
-    each = len(chosen.same[0])
+    each, place = len(chosen.same[0]), Places(None, (args.destination,))
     print(
         f"{args.destination}: {len(chosen.people)} people, {args.folds} folds of {each} + {each} pairs · "
         f"{count_of(total - len(chosen.people), 'person is', 'people are')} left to train on\n"
-        f"train without them:  --set data.exclude_file={args.destination / PEOPLE_NAME}\n"
-        f"verify on them:      --set eval.sets.own={args.destination} --set eval.select=own"
+        f"train without them:  {setting('data.exclude_file', str(args.destination / PEOPLE_NAME))}\n"
+        f"verify on them:      {setting('eval.sets.own', places_text(place))} --set eval.select=own"
     )
     return 0
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..alignment.near_reports import folders_of, report_near, warn_of_unfinished_crops
+from ..alignment.near_reports import report_near, warn_of_unfinished_crops
 from ..alignment.report import REPORT_NAME
 from ..data.packing import Encoding, pack
 from ..data.sources import Source, open_path
 from ..data.tar_packing import pack_tar
-from ..errors import UserError, count_of, refusing
-from ..files import read_plain
+from ..errors import UserError, count_of
+from .crop_report import report_to_copy
 from .input_options import parse_size
+from .printed_options import setting
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +32,6 @@ def encoding_of(args: argparse.Namespace) -> Encoding | None:
     if not 1 <= quality <= 100:
         raise UserError(f"--quality: got {quality} · allowed: 1 to 100")
     return Encoding(quality, parse_size("--size", args.size))
-
-
-def _report(source: Path, root: Path | None) -> dict[str, bytes]:
-    """Return the report of ``sphereface align`` that all crops share, name → content; or empty."""
-    reports = {report_near(folder) for folder in folders_of(source, root)}
-    if len(reports) > 1:
-        log.warning("%s: the crops come from several runs of sphereface align: no %s is copied", source, REPORT_NAME)
-    path = reports.pop()
-    if path is None or reports:
-        return {}
-    with refusing(f"{path}: cannot be read", "let this user read it, or delete it"):
-        return {REPORT_NAME: read_plain(path)}
 
 
 def _check_beside(destination: Path, more: Mapping[str, bytes]) -> None:
@@ -89,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             "read in another form, or with its images twice"
         )
     resized = encoding is not None and encoding.size is not None
-    more = {} if resized else _report(args.source, args.root)
+    more = {} if resized else report_to_copy(args.source, args.root)
     _check_beside(args.destination, more)
     files = _packed(source, args, encoding, more)
     size = sum(path.stat().st_size for path in files)
@@ -97,11 +84,10 @@ def run(args: argparse.Namespace) -> int:
     if len(files) > 1:
         last = len(files) - 1
         place = place.replace("-00000-of-", f"-{{00000..{last:05d}}}-of-")
-    option = f"data.train={place}"
     print(
         f"{place}: {count_of(len(source), 'image', 'images')} of "
         f"{count_of(len(source.class_names), 'identity', 'identities')}, "
-        f"{size / 2**20:,.1f} MiB · train on it: --set {shlex.quote(option) if os.name == 'posix' else option}"
+        f"{size / 2**20:,.1f} MiB · train on it: {setting('data.train', place)}"
     )
     return 0
 

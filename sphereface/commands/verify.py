@@ -20,6 +20,7 @@ from ..errors import UserError, shown_key
 from ..evaluation.calibration import LEAST_TAR
 from ..face_figures import check_plot, pair_figure, save_figure
 from .face_options import make_embedder, note_on_faces
+from .printed_options import word
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +61,10 @@ def describe(match: Match, embedder: FaceEmbedder) -> list[str]:
             return [*lines, f"no probability and no decision: {embedder.why_uncalibrated}"]
         mirror = "" if embedder.flip else " --mirror none"
         none = "no calibration beside the checkpoint, so there is no probability and no decision"
-        return [*lines, f"{none} · make one: sphereface eval --ckpt {embedder.checkpoint}{mirror} --calibrate"]
+        return [
+            *lines,
+            f"{none} · make one: sphereface eval --ckpt {word(str(embedder.checkpoint))}{mirror} --calibrate",
+        ]
     calibration = embedder.calibration
     assert calibration is not None
     return [

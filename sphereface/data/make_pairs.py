@@ -82,7 +82,7 @@ def _digest(source: Source, index: int) -> bytes:
         return str(index).encode()  # like no other one; writing reports it
 
 
-def write_pairs(source: Source, chosen: Drawn, folder: Path) -> None:
+def write_pairs(source: Source, chosen: Drawn, folder: Path, more: Mapping[str, bytes] | None = None) -> None:
     """Write the held-out people in LFW's layout: images, ``pairs.txt`` and ``people.txt``.
 
     The images of each person are copied byte for byte to ``Name/Name_0001.jpg`` and so on, numbered
@@ -90,6 +90,12 @@ def write_pairs(source: Source, chosen: Drawn, folder: Path) -> None:
     (``data.exclude_file``). ``names.tsv`` maps each file to its image of the source. Everything is
     checked first, then written into the folder ``.NAME.part`` beside this one, which is renamed at
     the end. So there is a whole set or none.
+
+    Args:
+        source: the images.
+        chosen: the people and the pairs.
+        folder: the set, new or empty.
+        more: other files to write into it: name → content.
 
     Raises:
         UserError: the folder is not empty, two people's names differ only in forbidden characters,
@@ -101,7 +107,9 @@ def write_pairs(source: Source, chosen: Drawn, folder: Path) -> None:
     names = {label: _file_name(source.class_names[label]) for label in held_out}
     if len(set(names.values())) < len(names):
         raise UserError(f"{folder}: two people's names give the same folder (among {', '.join(names.values())[:200]})")
-    people = names_text([source.class_names[label] for label in held_out], folder / PEOPLE_NAME)
+    texts = dict(more or {})
+    texts[PEOPLE_NAME] = names_text([source.class_names[label] for label in held_out], folder / PEOPLE_NAME)
+    texts[PAIRS_NAME] = pairs_text(chosen.split, names).encode()
     images = _images(source, chosen.images, names)
     target = folder.resolve()
     part = target.with_name(f".{target.name}.part")
@@ -111,7 +119,7 @@ def write_pairs(source: Source, chosen: Drawn, folder: Path) -> None:
                 raise UserError(f"{folder}: another process is writing this set · wait for it, or give another folder")
             try:  # hold the lock until the set has its name, so that no other process writes to it
                 _check_new(folder)  # another process may have just finished it
-                _write_part(source, images, people, pairs_text(chosen.split, names), part)
+                _write_part(source, images, texts, part)
                 part.replace(target)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
@@ -136,7 +144,7 @@ def _images(source: Source, chosen: Mapping[int, Sequence[int]], names: dict[int
     return images
 
 
-def _write_part(source: Source, images: dict[str, int], people: bytes, pairs: str, part: Path) -> None:
+def _write_part(source: Source, images: dict[str, int], texts: Mapping[str, bytes], part: Path) -> None:
     """Write the set into the folder ``part``, which may hold files of a killed process."""
     if part.is_dir():
         shutil.rmtree(part)
@@ -144,8 +152,8 @@ def _write_part(source: Source, images: dict[str, int], people: bytes, pairs: st
     for name, index in images.items():
         write_whole(part / name, source.read(index), durable=False)
     write_whole(part / NAMES_NAME, _names_table(source, images))
-    write_whole(part / PEOPLE_NAME, people)
-    write_whole(part / PAIRS_NAME, pairs)
+    for name, text in texts.items():
+        write_whole(part / name, text)
 
 
 def _names_table(source: Source, images: dict[str, int]) -> str:

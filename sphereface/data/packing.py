@@ -17,9 +17,10 @@ from ..files import read_plain, temporary_name
 from .identities import Labels
 from .images import BadImage, decode
 from .pack_files import left_by_killed, left_to_write, packing_to, renamed_together
+from .record_names import names_path, tie_path, tie_text, ties_names
 from .recordio import EXACT_IN_FLOAT, RecordWriter, record_content
 from .sources.base import Source, numbers_of
-from .sources.records import RecordSource, names_path
+from .sources.records import RecordSource
 
 _QUALITY = 95
 
@@ -52,8 +53,8 @@ def pack(
     the keys 1 … N. Then each identity has a record with the keys (first, end) of its images. From
     2²⁴ records on, float32 cannot hold these numbers, and header and identity records are omitted.
     Images are copied byte for byte, unless ``encoding`` is given. Names of identities are written
-    to ``<name>.identities.txt``, one a line, which mxnet does not know. Identities that have only
-    numbers keep them as labels.
+    to ``<name>.identities.txt``, one a line, which mxnet does not know, and a file beside it ties
+    them to this ``.rec``. Identities that have only numbers keep them as labels.
 
     All files are written under temporary names (``.….part``) and renamed at the end, the ``.rec``
     last. So a ``.rec`` is always whole and complete, even after an interruption. If two processes
@@ -75,27 +76,38 @@ def pack(
         raise UserError(f"{rec}: got no images to pack · allowed: a source with one or more · nothing was written")
     texts = {rec.with_name("property"): _property(source, encoding)}  # before anything is written
     texts |= {rec.with_name(name): content for name, content in (more or {}).items()}
-    if source.named:
-        texts[names_path(rec)] = _names(source, encoding)
+    names = _names(source, encoding) if source.named else None
+    if names is not None:
+        texts[names_path(rec)] = names
     with packing_to(rec):
         _check_target(source, rec)
-        left = left_to_write(rec, texts, (rec.with_suffix(".idx"), names_path(rec)))
-        _write(source, rec, encoding, left, progress=progress)
+        tie = tie_path(rec)
+        replaced = names is not None and ties_names(tie, names)
+        others = (rec.with_suffix(".idx"), names_path(rec), *([] if replaced else [tie]))
+        left = left_to_write(rec, texts, others)
+        _write(source, rec, encoding, left, names=names, progress=progress)
 
 
 def _write(
-    source: Source, rec: Path, encoding: Encoding | None, texts: Mapping[Path, bytes], *, progress: bool
+    source: Source,
+    rec: Path,
+    encoding: Encoding | None,
+    texts: Mapping[Path, bytes],
+    *,
+    names: bytes | None,
+    progress: bool,
 ) -> None:
     """Write all files of a pack, after those that killed packs left are removed."""
-    idx = rec.with_suffix(".idx")
-    if left_by_killed(rec) and not source.named:
-        names_path(rec).unlink(missing_ok=True)  # left by the killed pack, which has no .rec
-    for old in [old for path in (idx, *texts, rec) for old in left_by_killed(path)]:
+    idx, tie = rec.with_suffix(".idx"), tie_path(rec)
+    if left_by_killed(rec) and names is None:
+        for path in (names_path(rec), tie):
+            path.unlink(missing_ok=True)  # left by the killed pack, which has no .rec
+    for old in [old for path in (idx, tie, *texts, rec) for old in left_by_killed(path)]:
         old.unlink()
     total, records = _records(source, encoding)
     with renamed_together(texts) as parts:
-        parts |= {temporary_name(path): path for path in (idx, rec)}
-        *_, index, content = parts
+        tied, index, content = map(temporary_name, (tie, idx, rec))
+        parts |= {index: idx, content: rec} if names is None else {tied: tie, index: idx, content: rec}
         with (
             content.open("wb") as rec_file,
             index.open("wb") as index_file,
@@ -104,6 +116,8 @@ def _write(
             writer = RecordWriter(rec_file, index_file)
             for key, record in bar:
                 writer.write(key, record)
+        if names is not None:
+            tied.write_bytes(tie_text(content, names))
 
 
 def _check_target(source: Source, rec: Path) -> None:

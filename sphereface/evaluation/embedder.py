@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..errors import UserError, first_line
 from ..files import DAMAGED, write_whole
 from ..models import Backbone, load_model
 from ..plugins import code_of
+from .copies import content_of
 from .embed import embed_files
 from .embeddings import Embeddings, oversized_rows, split_mirror
 from .images import Images
@@ -104,7 +106,8 @@ class Embedder(Source):
 
     def embeddings(self, images: Images, set_name: str) -> Embeddings:  # noqa: ARG002 - tables need the name
         """Embed the images of a set."""
-        return split_mirror(self.embed(images.found()), self.mirror)
+        features, digests = self._embed(images.found())
+        return replace(split_mirror(features, self.mirror), content=content_of(digests))
 
     def embed(self, files: Sequence[EncodedImage]) -> npt.NDArray[np.float32]:
         """Embed image files, or read their kept embeddings.
@@ -115,8 +118,13 @@ class Embedder(Source):
         Raises:
             UserError: images cannot be used, or the file of kept embeddings is damaged.
         """
+        return self._embed(files)[0]
+
+    def _embed(self, files: Sequence[EncodedImage]) -> tuple[npt.NDArray[np.float32], list[bytes]]:
+        """Return the embeddings, and the digest of each image."""
         if self._file is None:
-            return embed_files(self.model, files, **self._options)
+            read = [_Read(file) for file in files]
+            return embed_files(self.model, read, **self._options), [file.digest for file in read]
         digests = [_digest(file) for file in files]
         known = self._read()
         new = {digest: file for digest, file in zip(digests, files, strict=True) if digest not in known}
@@ -124,7 +132,7 @@ class Embedder(Source):
             features = embed_files(self.model, list(new.values()), num_files=len(files), **self._options)
             known.update(zip(new, features, strict=True))
             self._write(known)
-        return np.stack([known[digest] for digest in digests])
+        return np.stack([known[digest] for digest in digests]), digests
 
     def _read(self) -> dict[bytes, npt.NDArray[np.float32]]:
         assert self._file is not None
@@ -166,4 +174,26 @@ def _digest(file: EncodedImage) -> bytes:
         data = read_encoded(file)
     except OSError:
         data = b"unreadable: " + str(file).encode()
+    return _hash(data)
+
+
+class _Read:
+    """An image that keeps its digest when it is read."""
+
+    __slots__ = ("digest", "file")
+
+    def __init__(self, file: EncodedImage) -> None:
+        self.file, self.digest = file, b""
+
+    def read_bytes(self) -> bytes:
+        """Return the encoded image. Raises OSError if it cannot be read."""
+        data = read_encoded(self.file)
+        self.digest = _hash(data)
+        return data
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+
+def _hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()

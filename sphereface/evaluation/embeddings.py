@@ -31,6 +31,7 @@ class Embeddings:
         quality: (N,) float, higher for a better image; None if the source has no quality.
         inside: ``"add"`` or ``"join"`` where the network itself embeds the mirror image, and
             ``image`` contains both; else ``"none"``.
+        content: (N,) int64, equal numbers for images of equal bytes; None if they are unknown.
     """
 
     image: Features
@@ -38,6 +39,7 @@ class Embeddings:
     fusion: str = "join"
     quality: FloatArray | None = None
     inside: str = "none"
+    content: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -70,7 +72,8 @@ class Embeddings:
         """Return the embeddings of some of the images, in this order."""
         mirror = None if self.mirror is None else self.mirror[rows]
         quality = None if self.quality is None else self.quality[rows]
-        return replace(self, image=self.image[rows], mirror=mirror, quality=quality)
+        content = None if self.content is None else self.content[rows]
+        return replace(self, image=self.image[rows], mirror=mirror, quality=quality, content=content)
 
     def undefined(self) -> BoolArray:
         """Return (N,) bool: images whose embedding is zero or not finite, so has no direction."""

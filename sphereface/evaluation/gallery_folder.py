@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -114,8 +115,11 @@ def read_list(path: Path) -> GalleryFolder:
     Raises:
         UserError: the list is missing or damaged.
     """
+    command = shlex.quote(str(path))
     if not is_gallery_folder(path):
-        raise UserError(f"{path}: not a gallery ({LIST} is missing) · make or finish it: sphereface embed DIR {path}")
+        raise UserError(
+            f"{path}: not a gallery ({LIST} is missing) · make or finish it: sphereface embed DIR {command}"
+        )
     try:
         form = read_form(path / LIST, _Form)
         for shard in form.shards:
@@ -124,7 +128,7 @@ def read_list(path: Path) -> GalleryFolder:
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path / LIST}: not the list of a gallery ({reason(error)}) · if sphereface embed wrote it, delete it and "
-            f"run sphereface embed DIR {path} again, which keeps whole shards; if not, give it another name"
+            f"run sphereface embed DIR {command} again, which keeps whole shards; if not, give it another name"
         ) from None
     return GalleryFolder(path, form.kind, form.shards, form.absolute_root, form.people_root)
 

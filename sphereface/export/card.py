@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..alignment.crop_template import template_of_meta
@@ -35,12 +37,22 @@ class Quantised:
 
     Attributes:
         path: the file.
-        cosine: the smallest cosine between its embedding of a crop and PyTorch's, over some of the
-            calibration crops.
+        cosines: (N,) float, the cosine between its embedding of each calibration crop and
+            PyTorch's.
     """
 
     path: Path
-    cosine: float
+    cosines: npt.NDArray[np.float64]
+
+    @property
+    def smallest(self) -> float:
+        """Return the smallest cosine."""
+        return float(self.cosines.min())
+
+    @property
+    def median(self) -> float:
+        """Return the median cosine."""
+        return float(np.median(self.cosines))
 
 
 @dataclass(frozen=True)

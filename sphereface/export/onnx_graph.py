@@ -12,6 +12,8 @@ from ..extras import import_extra
 OLDEST_TRACED = 18
 """PyTorch's exporter writes no older opset; ONNX's own converter makes 17 of it."""
 
+_WITH_WEIGHTS = ("Conv", "Gemm", "MatMul")
+
 
 def at_opset(proto: Any, opset: int) -> Any:
     """Convert a model to an operator set.
@@ -118,19 +120,35 @@ def _drop_newer_attribute(node: Any) -> None:
 
 
 def left_in_float32(proto: Any) -> list[str]:
-    """Return the names of the nodes to leave in float32, because OpenCV fails on them in 8 bits.
+    """Return the names of the nodes to leave in float32. They take little time.
 
-    They take little time. One kind is batch normalisation that no convolution absorbs: onnxruntime
-    gives its scale and zero point different shapes, which OpenCV 5 refuses. The other is the
-    convolutions of squeeze-and-excitation, on a map of one pixel: OpenCV 5.0 computes an 8-bit
-    convolution before a sigmoid incorrectly.
+    OpenCV fails on two kinds in 8 bits. One is batch normalisation that no convolution absorbs:
+    onnxruntime gives its scale and zero point different shapes, which OpenCV 5 refuses. The other
+    is the convolutions of squeeze-and-excitation, on a map of one pixel: OpenCV 5.0 computes an
+    8-bit convolution before a sigmoid incorrectly.
+
+    The third kind is the nodes from the pixels to the first layer with weights. 8 bits around 0
+    hold no numbers such as p − 127.5, so each pixel is off by half a step, and the first layer
+    enlarges that: its filters see differences of pixels.
     """
     names = [node.name for node in proto.graph.node if node.op_type == "BatchNormalization"]
+    names += _on_pixels(proto)
     one_pixel = {node.output[0] for node in proto.graph.node if node.op_type in ("ReduceMean", "GlobalAveragePool")}
     for node in proto.graph.node:  # in the order of computation
         if node.op_type in ("Conv", "Relu", "PRelu", "BatchNormalization") and node.input[0] in one_pixel:
             one_pixel.add(node.output[0])
             names += [node.name] if node.op_type == "Conv" else []
+    return names
+
+
+def _on_pixels(proto: Any) -> list[str]:
+    """Return the names of the nodes from the input of a graph to its first layers with weights."""
+    names, pixels = [], {tensor.name for tensor in proto.graph.input}
+    for node in proto.graph.node:  # in the order of computation
+        if pixels.intersection(node.input):
+            names.append(node.name)
+            if node.op_type not in _WITH_WEIGHTS:
+                pixels.update(node.output)
     return names
 
 

@@ -6,6 +6,7 @@ To add a backbone, write one file with an options class and a network, and regis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -21,6 +22,10 @@ BACKBONES: dict[str, type[BackboneOptions]] = {}
 """The options class of each backbone, by ``model.name``."""
 
 O = TypeVar("O", bound=BackboneOptions)  # noqa: E741
+
+_SAME = 0.05
+"""Largest relative difference between two embeddings of one crop. Rounding in float32 gives 1e-6,
+and dropout of 1 % gives 0.1."""
 
 
 def register(name: str) -> Callable[[type[O]], type[O]]:
@@ -185,14 +190,17 @@ def resized(backbone: Backbone, seen_size: tuple[int, int], key: str) -> Backbon
 
 @torch.no_grad()
 def check_backbone(backbone: Backbone, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Embed a black crop at each training size, to find a wrong network before the first step.
+    """Embed a crop at each training size, to find a wrong network before the first step.
+
+    A network of a plugin also passes :func:`check_steady`.
 
     Args:
         backbone: in any mode, which stays.
         sizes: (height, width) by the key of the configuration that sets it.
 
     Raises:
-        UserError: the network cannot embed it, or its result is not (1, D).
+        UserError: the network cannot embed it, its result is not (1, D), or the embedding of a
+            crop is not always the same.
     """
     was_training, weight = backbone.training, next(backbone.parameters())
     backbone.eval()
@@ -213,8 +221,57 @@ def check_backbone(backbone: Backbone, sizes: Mapping[str, tuple[int, int]]) -> 
                     f"model.name: {type(backbone).__name__} gives {found} for one crop · allowed: (1, "
                     f"{backbone.embedding_dim}), model.embedding_dim numbers"
                 )
+        if not type(backbone).__module__.startswith(f"{__package__}."):  # a plugin
+            check_steady(backbone, "model.name", backbone.input_spec.size)
     finally:
         backbone.train(was_training)
+
+
+@torch.no_grad()
+def check_steady(backbone: Backbone, where: str, size: tuple[int, int]) -> None:
+    """Check that the embedding of a crop depends on the crop alone, in evaluation mode.
+
+    A crop of noise is embedded twice alone, and once beside a crop of higher contrast.
+
+    Args:
+        backbone: in evaluation mode.
+        where: the key or the file to name.
+        size: (height, width) of the crops.
+
+    Raises:
+        UserError: the network cannot embed them, or the embeddings differ by more than rounding.
+    """
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.rand((2, 3, *size), generator=draw, dtype=torch.float32, device="cpu") * 2 - 1
+    noise[0] *= 0.25
+    crops = noise.to(next(backbone.parameters()).device)
+    name = type(backbone).__name__
+    try:
+        alone, again, beside = (backbone(given)[0].float() for given in (crops[:1], crops[:1], crops))
+    except UserError:
+        raise
+    except Exception as error:  # a network can raise anything
+        raise UserError(
+            f"{where}: {name} cannot embed one crop or two ({type(error).__name__}: {first_line(error)}) · allowed: a "
+            "network that embeds a batch of any size"
+        ) from error
+    if (off := _off(again, alone)) > _SAME:
+        raise UserError(
+            f"{where}: {name} embeds one crop differently each time, in evaluation mode (off by {off:.0%}) · allowed: "
+            "the same embedding each time · leave out dropout there: F.dropout needs training=self.training"
+        )
+    if (off := _off(beside, alone)) > _SAME:
+        raise UserError(
+            f"{where}: {name} embeds a crop differently in a batch than alone, in evaluation mode (off by {off:.0%}) · "
+            "allowed: the same embedding in every batch · leave out figures of the batch there: batch normalisation "
+            "needs track_running_stats=True"
+        )
+
+
+def _off(found: Tensor, wanted: Tensor) -> float:
+    """Return the relative difference of two (D,) embeddings; 0 if it is not defined."""
+    off = float((found - wanted).norm() / wanted.norm())
+    return off if math.isfinite(off) else 0.0
 
 
 def full_precision(head: Callable[[Tensor], Tensor], maps: Tensor, weight: Tensor) -> Tensor:

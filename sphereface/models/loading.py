@@ -17,7 +17,7 @@ from ..config import parse_model
 from ..errors import ConfigError, UserError, first_line, shown, shown_key
 from ..input_spec import InputSpec
 from ..plugins import OF_NETWORK, OTHER_CODE, changed_code, code_of
-from .backbone import BACKBONES, Backbone, Resized, resized, set_batch_norm
+from .backbone import BACKBONES, Backbone, Resized, check_steady, resized, set_batch_norm
 from .ensemble import Ensemble
 from .pointwise import slice_strided_pointwise
 
@@ -70,6 +70,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
 
     Raises:
         BadCheckpoint: the file is missing, damaged, or its weights do not fit the network it names.
+        UserError: the network is a plugin, and embeds one crop in several ways.
     """
     state, sha256 = load_with_sha256(path, device=device)
     options, weights = model_options(state, path)
@@ -84,8 +85,11 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     else:
         model = resized(model, sizes[0], f"{path}: seen_size")
     model.to(device).eval()
-    if changed_code(state["meta"], {OF_NETWORK: code_of(model.modules())}):
+    code = code_of(model.modules())
+    if changed_code(state["meta"], {OF_NETWORK: code}):
         log.warning("%s %s: its embeddings are not those of its evaluations", path, OTHER_CODE)
+    if code:
+        check_steady(model, str(path), model.input_spec.size)
     return LoadedModel(model, state["meta"], sha256)
 
 

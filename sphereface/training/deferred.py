@@ -1,4 +1,4 @@
-"""Stop a step whose loss or gradient is not finite, without waiting for the device.
+"""Stop a step whose loss, gradient or ‖x‖ is not finite, without waiting for the device.
 
 On CUDA, the device drops such a step and all steps after it, until the host reads the number of
 dropped steps. The weights are then those before the first dropped step. The trainer repeats that
@@ -18,7 +18,7 @@ from ..losses.head import MarginHead
 
 
 class NotFinite(ArithmeticError):
-    """Loss or gradient of a step is not finite; nothing was updated."""
+    """Loss, gradient or ‖x‖ of a step is not finite; nothing was updated."""
 
 
 def reads_late(device: torch.device) -> bool:
@@ -27,7 +27,9 @@ def reads_late(device: torch.device) -> bool:
 
 
 class FiniteCheck:
-    """Check the loss and the gradient of every step before any weight changes.
+    """Check the loss, the gradient and ‖x‖ of every step before any weight changes.
+
+    The head divides by an infinite ‖x‖, so loss and gradient stay finite, and nothing is learned.
 
     Args:
         device: of the network.
@@ -67,39 +69,42 @@ class FiniteCheck:
             kinds.setdefault(value.dtype, []).append(value)
         self._before = [(group, _joined(group)) for group in kinds.values()]
 
-    def look(self, loss: Tensor, norm: Tensor, *, at_once: bool = False) -> None:
-        """Check the loss and gradient norm of one step, () float32 each.
+    def look(self, loss: Tensor, norm: Tensor, lengths: Tensor, *, at_once: bool = False) -> None:
+        """Check the figures of one step.
 
         Args:
-            loss: of the step.
-            norm: of its gradient.
+            loss: () float32.
+            norm: of its gradient, () float32.
+            lengths: (N,) float32, ‖x‖ of the embeddings.
             at_once: wait for the device even if ``late``. This step counts, whatever happened
                 before.
 
         Raises:
-            NotFinite: one of them is not finite, and the host waited. The values that :meth:`keep`
+            NotFinite: a figure is not finite, and the host waited. The values that :meth:`keep`
                 copied are restored.
         """
         if at_once and self.tripped is not None:
             self.tripped.zero_()
         if at_once or not self.late:
-            self._look_now(float(loss), float(norm))
+            self._look_now(float(loss), float(norm), float(lengths.max()))
         if self.tripped is None or self.skip is None:
             return
         if self._overflow:
-            self._mark(self.tripped, loss)
+            self._mark(self.tripped, loss, lengths)
             self.skip.copy_(self.tripped)
             self._mark(self.skip, norm)
         else:
-            self._mark(self.tripped, loss, norm)
+            self._mark(self.tripped, loss, norm, lengths)
         self._lost.add_(self.tripped)
 
-    def _look_now(self, loss: float, norm: float) -> None:
-        if math.isfinite(loss) and (math.isfinite(norm) or self._overflow):
+    def _look_now(self, loss: float, norm: float, length: float) -> None:
+        figures = {"the loss": loss, "the largest ‖x‖": length, "the gradient's norm": 0.0 if self._overflow else norm}
+        bad = next((name for name, value in figures.items() if not math.isfinite(value)), None)
+        if bad is None:
             return
         for values, old in self._before:
             _fill(values, old)
-        raise NotFinite(f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}")
+        raise NotFinite(f"{bad} is {figures[bad]}")
 
     def _mark(self, flag: Tensor, *figures: Tensor) -> None:
         """Set the flag to 1 if a figure is not finite, in one kernel launch.

@@ -32,6 +32,7 @@ from .monitor import Monitor, start_logging
 from .progress import Progress
 from .resuming import changed_sets, same_choice
 from .run_folder import QuietFolder, RunFolder
+from .same_run import why_again
 from .sinks import Session
 from .starting import changed_start, changed_teacher
 from .stopping import Interruption, StopRequest
@@ -72,6 +73,8 @@ def train_several(config: Config, resume: str | None, device: torch.device, worl
         )
     singles, done = single_runs(config), list[Path]()
     before = [None if resume is None else _finished(single, world) for single in singles]
+    if resume is not None and world.first and not any(before):
+        _log_nearest(singles[0])
     _check_finished([path for path in before if path is not None], singles[0], world)
     with StopRequest(quiet=not world.first) as stop:  # between networks; each run has its own
         validator = Validator(config, device, world, stop)
@@ -113,6 +116,14 @@ def _finished(config: Config, world: World) -> Path | None:
         )
         result = None
     return world.broadcast(result)
+
+
+def _log_nearest(config: Config) -> None:
+    """Log the nearest finished run of other settings, if no run of this configuration was begun."""
+    runs = [(run.path, lines) for run, lines in RunFolder.runs(config, finished=True)]
+    begun = RunFolder.runs(config, finished=False, only=bool)
+    if runs and all(lines for _, lines in (*runs, *begun)):
+        log.info("resume auto: %s", why_again(runs))
 
 
 def _check_choice(checkpoint: Path, config: Config, validator: Validator) -> None:

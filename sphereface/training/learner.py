@@ -181,9 +181,9 @@ class Learner:
     def step(self, batch: Batch, setting: Setting, *, at_once: bool = False) -> StepResult:
         """Update network and head: the only place where the optimiser moves.
 
-        If loss or gradient is not finite, nothing changes: neither weights nor the statistics that
-        the forward pass updates. The host learns this here if ``check.late`` is False, else from
-        :meth:`lost_steps`.
+        If loss, gradient or ‖x‖ is not finite, nothing changes: neither weights nor the statistics
+        that the forward pass updates. The host learns this here if ``check.late`` is False, else
+        from :meth:`lost_steps`.
 
         Args:
             batch: this process's part.
@@ -191,7 +191,7 @@ class Learner:
             at_once: wait for the device, and raise here in any case.
 
         Raises:
-            NotFinite: loss or gradient is not finite.
+            NotFinite: loss, gradient or ‖x‖ is not finite.
         """
         buffers = [buffer for part in self.parts.values() for buffer in part.buffers()]
         self.check.keep([*buffers, *self.loss_scale.tensors()])
@@ -200,7 +200,7 @@ class Learner:
         output, similarity = figures_of_all(output, embeddings, self.world)
         checked = output.loss if taught is None else output.loss + taught
         norm = self._clip_gradients()
-        self.check.look(checked, norm, at_once=at_once)
+        self.check.look(checked, norm, output.norms, at_once=at_once)
         with record_function("optimiser"):
             self.optimizer.step()
         self.loss_scale.update(self.check.skip)

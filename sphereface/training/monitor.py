@@ -51,9 +51,15 @@ class Monitor:
         self._send("scalars", step, dict(values), images_seen)
 
     def histogram(self, step: int, name: str, values: torch.Tensor) -> None:
-        """Record the distribution of a tensor of any shape and device."""
-        if self.takes("histogram"):
-            self._send("histogram", step, name, values.detach().float().flatten().cpu().numpy())
+        """Record the distribution of the finite numbers of a tensor of any shape and device.
+
+        Nothing is recorded if there are none, because a sink would fail.
+        """
+        if not self.takes("histogram"):
+            return
+        numbers = values.detach().float().flatten().cpu().numpy()
+        if len(finite := numbers[np.isfinite(numbers)]):
+            self._send("histogram", step, name, finite)
 
     def image(self, step: int, name: str, image: npt.NDArray[np.uint8]) -> None:
         """Record an image, (H, W, 3) uint8, RGB."""

@@ -1,4 +1,4 @@
-"""Keep the state that led to a loss or gradient that is not finite, and stop or skip."""
+"""Keep the state that led to a loss, gradient or ‖x‖ that is not finite, and stop or skip."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ REMEDIES = "a lower train.lr, train.warmup_steps, train.clip_grad_norm, larger l
 
 
 class NonFiniteGuard:
-    """Decide what to do after a step whose loss or gradient is not finite.
+    """Decide what to do after a step whose loss, gradient or ‖x‖ is not finite.
 
-    The first such step of a session is saved as ``nonfinite-<step>.pt``: the whole state before
-    it, and its batch, for ``train.py --replay``.
+    The first such step of a session, and the one that ends the run, are saved as
+    ``nonfinite-<step>.pt``: the whole state before it, and its batch, for ``train.py --replay``.
+    A skipped step is not counted, so both may have one number; the last is then
+    ``nonfinite-<step>-last.pt``.
 
     Args:
         config: ``train.on_nonfinite`` is ``stop`` or ``skip``; ``train.nonfinite_limit`` is how
@@ -39,14 +41,14 @@ class NonFiniteGuard:
         self._limit = config.train.nonfinite_limit
         self._folder = folder
         self._in_a_row = 0
-        self._kept: Path | None = None
+        self._first: tuple[int, Path] | None = None  # number and file of the first such step
 
     def finite(self) -> None:
         """Note that a step was finite."""
         self._in_a_row = 0
 
     def handle(self, what: str, state: dict[str, Any], last_saved: Path | None) -> None:
-        """Handle a step that was not finite: save it once, and return if it is to be skipped.
+        """Handle a step that was not finite: return if it is to be skipped.
 
         Args:
             what: the reason, such as ``the loss is nan``.
@@ -58,22 +60,36 @@ class NonFiniteGuard:
         """
         step = state["meta"]["step"] + 1
         self._in_a_row += 1
-        if self._kept is None:
-            kept_here = self._keep(step, state) if self._world.first else None
-            self._kept = self._world.broadcast(kept_here)  # wait until it is written
+        skipped = self._skip and self._in_a_row <= self._limit
+        kept = self._kept(step, state, last=not skipped)
         where = f"step {step}: {what}; the weights were not updated"
-        kept = f"to replay it: --replay {self._kept}" if self._kept else "its batch could not be saved"
-        if self._skip and self._in_a_row <= self._limit:
+        if skipped:
             log.warning("%s · skipped, %d in a row of at most %d · %s", where, self._in_a_row, self._limit, kept)
             return
         row = f" · {self._in_a_row} in a row, train.nonfinite_limit is {self._limit}" if self._skip else ""
         saved = f"last checkpoint: {last_saved}" if last_saved else "no checkpoint was saved yet"
         raise UserError(f"{where}{row} · {saved} · {self._remedies} · {kept}")
 
-    def _keep(self, step: int, state: dict[str, Any]) -> Path | None:
+    def _kept(self, step: int, state: dict[str, Any], *, last: bool) -> str:
+        """Save a step if it is the first or the last; return which file replays which step."""
+        path: Path | None = None
+        lines = list[str]()
+        if self._first is None or last:
+            kept_here = self._save(step, state) if self._world.first else None
+            path = self._world.broadcast(kept_here)  # wait until it is written
+            lines.append(f"to replay it: --replay {path}" if path else "its batch could not be saved")
+        if self._first is not None and path is None:
+            lines.append(f"to replay an earlier batch, of step {self._first[0]}: --replay {self._first[1]}")
+        elif self._first is None and path is not None:
+            self._first = step, path
+        return " · ".join(lines)
+
+    def _save(self, step: int, state: dict[str, Any]) -> Path | None:
         path = self._folder / f"nonfinite-{step:08d}.pt"
+        if self._first is not None and self._first[1] == path:
+            path = path.with_stem(f"{path.stem}-last")
         try:
-            save_checkpoint(path, state, {"step": step, "of": "a step whose loss or gradient was not finite"})
+            save_checkpoint(path, state, {"step": step, "of": "a step whose loss, gradient or ‖x‖ was not finite"})
         except OSError as error:
             log.error("%s could not be written: %s", path, error)
             return None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
 
 from ..config_sections import DecayConfig
-from ..errors import UserError
+from ..errors import UserError, shown
+
+log = logging.getLogger(__name__)
 
 _RECIPE_DECAY = DecayConfig()
+_MOST_NAMED = 5
 
 
 def part_factor(name: str, factors: Mapping[str, float]) -> float:
@@ -102,6 +106,7 @@ def parameter_groups(
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for prefix, module in modules.items():
+        _warn_of_no_parameters(prefix, module)
         for name, parameter, kind in _kinds(prefix, module):
             if parameter.requires_grad:
                 rate = (bias_rate if kind == "biases" else 1.0) * part_factor(name, factors)
@@ -110,9 +115,31 @@ def parameter_groups(
     return [{"params": params, "lr_mult": rate, "decay_mult": share} for (rate, share), params in groups.items()]
 
 
+def _warn_of_no_parameters(prefix: str, module: nn.Module) -> None:
+    """Warn of names in ``no_weight_decay()`` that no parameter has, and name parameters like them.
+
+    Some networks of timm list names of parts that they do not have, so these are not refused.
+    """
+    names = [name for name, _, _ in _kinds(prefix, module)]
+    wrong = [name for name in map(str, _undecayed(module)) if f"{prefix}.{name}" not in names]
+    like = [name for name in names if any(name.endswith(f".{end}") for end in wrong)] or names
+    if wrong:
+        log.warning(
+            "%s: no_weight_decay(): got %s, which no parameter has, so it changes nothing · allowed: a whole name, "
+            "such as %s",
+            type(module).__name__,
+            ", ".join(map(shown, wrong[:_MOST_NAMED])) + (", …" if len(wrong) > _MOST_NAMED else ""),
+            ", ".join(name.removeprefix(f"{prefix}.") for name in like[:_MOST_NAMED]),
+        )
+
+
+def _undecayed(module: nn.Module) -> list[Any]:
+    return sorted(getattr(module, "no_weight_decay", set)(), key=str)
+
+
 def _kinds(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
     """Yield name, parameter and kind: weights, biases, norms, slopes, or never (decayed)."""
-    never = {f"{prefix}.{name}" for name in getattr(module, "no_weight_decay", set)()}
+    never = {f"{prefix}.{name}" for name in _undecayed(module)}
     for path, layer in module.named_modules(prefix=prefix):
         for name, parameter in layer.named_parameters(recurse=False):
             if f"{path}.{name}" in never:

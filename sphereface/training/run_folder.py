@@ -84,7 +84,7 @@ class RunFolder(RunCheckpoints):
             if done := cls._finished_by(torchrun_job(), config):
                 log.info("resume auto: this torchrun job finished %s before it was restarted", done.path)
                 return done, done.newest_checkpoint()
-            runs = cls._runs(config, finished=False)
+            runs = cls.runs(config, finished=False)
             unfinished = _same(runs)
             if unfinished is None:
                 log.info("resume auto: %s", why_new([(folder.path, lines) for folder, lines in runs]))
@@ -131,12 +131,12 @@ class RunFolder(RunCheckpoints):
         Settings that do not change what is trained may differ
         (:func:`~sphereface.training.same_run.what_trains`).
         """
-        return _same(cls._runs(config, finished=finished))
+        return _same(cls.runs(config, finished=finished))
 
     @classmethod
     def _finished_by(cls, job: str | None, config: Config) -> RunFolder | None:
         """Return the run of this configuration that a torchrun job has finished, if it is whole."""
-        runs = [] if job is None else cls._runs(config, finished=True, only=lambda about: about.get("torchrun") == job)
+        runs = [] if job is None else cls.runs(config, finished=True, only=lambda about: about.get("torchrun") == job)
         return next((run for run, lines in runs if not lines and run.result(config).is_file()), None)
 
     def _warn_of_copies(self, config: Config) -> None:
@@ -147,7 +147,7 @@ class RunFolder(RunCheckpoints):
         runs = [
             pair
             for finished in (False, True)
-            for pair in self._runs(config, finished=finished, only=lambda about: started_at(about) == start)
+            for pair in self.runs(config, finished=finished, only=lambda about: started_at(about) == start)
         ]
         if others := [str(run.path) for run, lines in runs if not lines and run.path != self.path]:
             log.warning(
@@ -158,7 +158,7 @@ class RunFolder(RunCheckpoints):
             )
 
     @classmethod
-    def _runs(
+    def runs(
         cls, config: Config, *, finished: bool, only: Callable[[Mapping[str, Any]], bool] | None = None
     ) -> list[tuple[RunFolder, list[str]]]:
         """Return the runs of this name, the newest first, each with its other settings.

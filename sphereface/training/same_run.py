@@ -63,13 +63,31 @@ def why_new(runs: Sequence[tuple[Path, list[str]]]) -> str:
     text = "no unfinished run of this configuration, starting a new one"
     if not runs:
         return text
-    nearest, lines = min(runs, key=lambda run: len(run[1]))
-    more = f" · and {len(lines) - MOST_DIFFERENCES} more" if len(lines) > MOST_DIFFERENCES else ""
+    nearest, changes = _nearest(runs)
     return (
-        f"{text} · the nearest unfinished one, {nearest}, has other settings: "
-        f"{' · '.join(line[:200] for line in lines[:MOST_DIFFERENCES])}{more} · "
+        f"{text} · the nearest unfinished one, {nearest}, has other settings: {changes} · "
         f"to resume it anyway: --resume {nearest}"
     )
+
+
+def why_again(runs: Sequence[tuple[Path, list[str]]]) -> str:
+    """Return a line on why an ensemble uses no finished network, with the nearest one.
+
+    Args:
+        runs: folders of finished runs, each with its other settings, a line each; at least one.
+    """
+    nearest, changes = _nearest(runs)
+    return (
+        f"no finished network of this configuration, training all of them · the nearest finished one, {nearest}, has "
+        f"other settings: {changes} · to use finished networks: stop, and repeat the command with their settings"
+    )
+
+
+def _nearest(runs: Sequence[tuple[Path, list[str]]]) -> tuple[Path, str]:
+    """Return the run with the fewest other settings, and these in one line."""
+    nearest, lines = min(runs, key=lambda run: len(run[1]))
+    more = f" · and {len(lines) - MOST_DIFFERENCES} more" if len(lines) > MOST_DIFFERENCES else ""
+    return nearest, " · ".join(line[:200] for line in lines[:MOST_DIFFERENCES]) + more
 
 
 def unknown_runs(folders: Iterable[Path]) -> Iterator[str]:

@@ -112,8 +112,8 @@ class Trainer:
         """Update network and head once, and count the step and its time.
 
         Raises:
-            NotFinite: loss or gradient is not finite; nothing was updated, and the step does not
-                count. If the host learns this later, :class:`.loop.Loop` restores the counters.
+            NotFinite: loss, gradient or ‖x‖ is not finite; nothing was updated, and the step does
+                not count. If the host learns this later, :class:`.loop.Loop` restores the counters.
         """
         setting = self.setting()
         if setting.stage != self._announced.stage:

@@ -5,16 +5,20 @@ import errno
 import itertools
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from scripts.make_pairs import main
+from sphereface.alignment.kept_settings import settings_near
+from sphereface.config_files import set_value
 from sphereface.data.make_pairs import pairs_text
 from sphereface.data.packing import pack
 from sphereface.data.pair_split import _different, _two_of, split
@@ -23,6 +27,7 @@ from sphereface.data.sources import open_path, open_source, shared_image
 from sphereface.data.sources.listing import BY_LABEL
 from sphereface.errors import UserError
 from sphereface.evaluation import load_pair_set
+from sphereface.places import parse_places
 
 from ..images import make_training_set, write
 
@@ -167,6 +172,53 @@ def test_training_and_verification_share_nobody(faces, tmp_path, capsys):
     for name in held_out:
         kept = sorted(path.read_bytes() for path in (faces / name).iterdir())
         assert sorted(path.read_bytes() for path in (own / name).iterdir()) == kept
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the quotes of a shell of Unix")
+@pytest.mark.parametrize(
+    ("name", "excluded", "verified"),
+    [
+        ("own", "data.exclude_file=own/people.txt", "eval.sets.own=own"),
+        ("my own", "'data.exclude_file=my own/people.txt'", "'eval.sets.own=my own'"),
+        ("own,v2", "data.exclude_file=own,v2/people.txt", "'eval.sets.own=own\\,v2'"),
+        ("it's", "'data.exclude_file=it'\"'\"'s/people.txt'", "'eval.sets.own=it'\"'\"'s'"),
+        ("a #b", "'data.exclude_file=\"a #b/people.txt\"'", "'eval.sets.own=\"a #b\"'"),
+        ("[x], y", "'data.exclude_file=\"[x], y/people.txt\"'", "'eval.sets.own=\"[x]\\\\, y\"'"),
+        ("12", "data.exclude_file=12/people.txt", "'eval.sets.own=\"12\"'"),
+        ("tiny:x", "data.exclude_file=tiny:x/people.txt", "eval.sets.own=./tiny:x"),
+    ],
+)
+def test_the_printed_options_can_be_copied(faces, tmp_path, monkeypatch, capsys, name, excluded, verified):
+    monkeypatch.chdir(tmp_path)
+    assert main(["faces", name, "--folds", "3"]) == 0
+    _, train, verify = capsys.readouterr().out.splitlines()
+    assert train == f"train without them:  --set {excluded}"
+    assert verify == f"verify on them:      --set {verified} --set eval.select=own"
+    values: dict[str, Any] = {}
+    for line in (train, verify):
+        for option in shlex.split(line.partition(":")[2])[1::2]:
+            set_value(values, option)
+    assert open_source(faces, exclude_file=values["data"]["exclude_file"]).class_names
+    assert parse_places(values["eval"]["sets"]["own"]).paths == (Path(name),)
+
+
+def test_the_report_of_align_goes_with_the_copies(faces, tmp_path, caplog):
+    report = b'{"settings": {"size": "112x96", "template_origin": 1}}'
+    (faces / "align-report.json").write_bytes(report)
+    assert main([str(faces), str(tmp_path / "own"), "--folds", "3"]) == 0
+    assert (tmp_path / "own/align-report.json").read_bytes() == report
+    assert settings_near(tmp_path / "own") == settings_near(faces) is not None
+    pack(open_path(faces), tmp_path / "packed/train.rec")
+    assert main([str(tmp_path / "packed"), str(tmp_path / "none"), "--folds", "3"]) == 0
+    assert not (tmp_path / "none/align-report.json").exists()
+    other = make_training_set(tmp_path / "more/other", identities=3, each=3, size=(16, 12))
+    (other / "align-report.json").write_bytes(report)
+    folders = [*sorted(faces.glob("id*")), *sorted(other.glob("id*"))]
+    lines = [f"{path.relative_to(tmp_path)} {k}" for k, folder in enumerate(folders) for path in folder.iterdir()]
+    (tmp_path / "both.txt").write_text("\n".join(lines))
+    assert main([str(tmp_path / "both.txt"), str(tmp_path / "both"), "--folds", "3"]) == 0
+    assert not (tmp_path / "both/align-report.json").exists()
+    assert "both.txt: the crops come from several runs of sphereface align: no align-report.json" in caplog.text
 
 
 def test_of_a_source_that_is_no_folder(faces, tmp_path):

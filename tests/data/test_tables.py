@@ -352,6 +352,41 @@ def test_an_arrow_file_without_its_end_is_an_error(tmp_path):
         open_path(path)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_two_arrow_files_joined_by_cat_are_an_error(tmp_path, stream):
+    """All images have one size, so that the second index finds the batches of the first file at its own places."""
+    tables = [table_of([(f"{k}{n}.jpg", b"\xff%d%02d" % (k, n)) for n in range(10, 22)], [k] * 12) for k in (1, 2)]
+    one, other = (write_arrow(tmp_path / f"{k}.arrow", rows, stream=stream) for k, rows in enumerate(tables))
+    (tmp_path / "t.arrow").write_bytes(one.read_bytes() + other.read_bytes())
+    with pa.OSFile(str(tmp_path / "t.arrow")) as file:  # pyarrow reads half of them
+        reader = pa.ipc.open_stream(file) if stream else pa.ipc.open_file(file)
+        assert reader.read_all().column("label").to_pylist() == [1] * 12
+    with pytest.raises(UserError, match=r"its rows end at byte .* not several joined by cat"):
+        open_path(tmp_path / "t.arrow")
+
+
+def test_a_hole_of_zeros_that_looks_like_the_end_of_an_arrow_stream(tmp_path):
+    path = write_arrow(tmp_path / "t.arrow", table())
+    data = bytearray(path.read_bytes())
+    batches = [at for at in range(0, len(data), 8) if data[at : at + 4] == b"\xff" * 4]  # schema, five batches, end
+    assert len(batches) == 7
+    data[batches[3] : batches[3] + 8] = bytes(8)
+    path.write_bytes(data)
+    with pa.OSFile(str(path)) as file:
+        assert pa.ipc.open_stream(file).read_all().num_rows == 12
+    with pytest.raises(UserError, match=rf"its rows end at byte {batches[3] + 4:,}, and {len(data):,} was expected"):
+        open_path(path)
+
+
+def test_an_arrow_file_whose_stream_has_no_end_mark_is_read_by_its_index(tmp_path):
+    path = write_arrow(tmp_path / "t.arrow", table(), stream=False)
+    data = path.read_bytes()
+    index = len(data) - 10 - int.from_bytes(data[-10:-6], "little")
+    assert data[index - 8 : index] == b"\xff\xff\xff\xff\0\0\0\0"
+    path.write_bytes(data[: index - 8] + data[index:])
+    assert content(open_path(path)) == EXPECTED
+
+
 def test_row_groups_too_large_to_unpack(tmp_path, monkeypatch, caplog):
     path = write_parquet(tmp_path / "t.parquet", table())
     with caplog.at_level(logging.WARNING):

@@ -77,10 +77,40 @@ def test_a_directory_that_begins_later_than_it_says_puts_members_before_the_file
         ZipSource(path)
 
 
-def test_bytes_before_the_archive_are_allowed(tmp_path):
+@pytest.mark.parametrize(
+    "before", [b"#!/bin/sh a program that unpacks itself\n", b"PK00", b"PK\x03\x04PK\x05\x06" * 99 + b"-" * 30]
+)
+def test_bytes_before_the_archive_are_allowed(tmp_path, caplog, before):
     path = zip_of(tmp_path / "f.zip", TWO)
-    path.write_bytes(b"#!/bin/sh a program that unpacks itself\n" + path.read_bytes())
+    path.write_bytes(before + path.read_bytes())
     assert [ZipSource(path).read(k) for k in (0, 1)] == list(TWO.values())
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("before", [b"", b"#!/bin/sh\n" * 9])
+@pytest.mark.parametrize("comment", [b"", b"c" * 65535])
+@pytest.mark.parametrize("zip64", [False, True])
+def test_two_zips_joined_by_cat_are_refused(tmp_path, monkeypatch, before, comment, zip64):
+    if zip64:
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("c/0.jpg", b"z")
+        file.writestr("d/0.jpg", b"z")
+        file.comment = comment
+    one, other = (tmp_path / "a.zip").read_bytes(), zip_of(tmp_path / "b.zip", TWO).read_bytes()
+    (tmp_path / "f.zip").write_bytes(before + one + other)
+    assert len(zipfile.ZipFile(tmp_path / "f.zip").namelist()) == 2  # zipfile reads only the last one
+    first = f"{len(before + one):,}"
+    with pytest.raises(UserError, match=rf"f\.zip: its first {first} bytes are another zip, whose images would be"):
+        ZipSource(tmp_path / "f.zip")
+
+
+def test_images_of_a_broken_zip_before_the_first_member_are_told(tmp_path, caplog):
+    broken = zip_of(tmp_path / "a.zip", {"c/0.jpg": b"z" * 50, "d/0.jpg": b"z" * 50}).read_bytes()[:-30]
+    path = zip_of(tmp_path / "f.zip", TWO)
+    path.write_bytes(broken + path.read_bytes())
+    assert len(ZipSource(path)) == 2
+    assert f"leaves out images before its first member, at byte {len(broken)}, such as 'c/0.jpg'" in caplog.text
 
 
 def test_zip64_numbers(tmp_path):

@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def embedded(monkeypatch):
     calls = []
 
     def watched(model, files, **options):
-        calls.append([file.name for file in files])
+        calls.append([Path(str(file)).name for file in files])
         return embed_files(model, files, **options)
 
     monkeypatch.setattr(module, "embed_files", watched)

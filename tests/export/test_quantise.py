@@ -45,7 +45,7 @@ def test_a_trained_bias_is_added_apart_and_right_for_every_row_of_a_batch(files,
     """OpenCV 4 computes an 8-bit Gemm with a bias right for the first row only, and OpenCV 5 refuses it."""
     import onnx
 
-    path, smallest = files
+    path, stated = files
     proto = onnx.load(str(path))
     assert [len(node.input) for node in proto.graph.node if node.op_type == "Gemm"] == [2]
     assert model.fc5.bias.detach().abs().min() > 0
@@ -57,7 +57,7 @@ def test_a_trained_bias_is_added_apart_and_right_for_every_row_of_a_batch(files,
     assert cosines(batch, wanted[:5]).min() > 0.98
     found = onnx_runner(path)(fed)
     assert cosines(found, wanted).min() > 0.98
-    assert 0.98 < smallest < 1
+    np.testing.assert_allclose(stated, cosines(found, wanted), atol=1e-6)
     assert [entry.domain for entry in proto.opset_import] == [""]
     assert proto.ir_version == 8
 
@@ -76,11 +76,46 @@ def test_a_copy_whose_rows_depend_on_each_other_is_refused(model, tmp_path, monk
         check_eight_bits(Export(model, FORM), path, CROPS)
 
 
+def test_the_layer_on_the_pixels_stays_in_float32(files, model):
+    """Pixels are off by half a step in 8 bits around 0; steep first filters made a cosine of 0.999 one of 0.32."""
+    import onnx
+
+    path, stated = files
+    weights = {tensor.name: tensor for tensor in onnx.load(str(path)).graph.initializer}
+    first = onnx.numpy_helper.to_array(weights["network.stages.0.conv.weight"])
+    np.testing.assert_array_equal(first, model.stages[0].conv.weight.detach().numpy())  # both read BGR
+    assert not any(
+        name.startswith("network.stages.1") and weights[name].data_type == 1
+        for name in weights
+        if "weight" in name and "scale" not in name
+    )
+    assert stated.min() > 0.995  # 0.986 with this layer in 8 bits
+
+
+@pytest.mark.parametrize("batch", [None, 5])
+def test_every_crop_is_compared_with_pytorch(model, monkeypatch, batch):
+    """A crop after those that fill a batch, or the first eight, is the damaged one; the last batch is not full."""
+    crops = crops_of(count=23)
+    right = by_formula(model, crops)
+    wrong = {crops[21].tobytes(): -right[21], crops[9].tobytes(): np.zeros_like(right[9])}
+    seen = []
+
+    def run(fed):
+        pixels = [np.ascontiguousarray(crop.transpose(1, 2, 0).astype(np.uint8)) for crop in fed]
+        seen.append(len(pixels))
+        return np.stack([wrong.get(crop.tobytes(), by_formula(model, crop[None])[0]) for crop in pixels])
+
+    monkeypatch.setattr(module, "onnx_runner", lambda _: run)
+    found = check_eight_bits(Export(model, FORM, batch=batch), "x.onnx", crops)
+    np.testing.assert_allclose(found, [0 if k == 9 else -1 if k == 21 else 1 for k in range(23)], atol=1e-5)
+    assert batch is None or set(seen) == {5}
+
+
 @pytest.mark.parametrize("name", ["iresnet", "ir", "mobilefacenet"])
 def test_opencv_takes_every_backbones_copy(name, exported, tmp_path):
     """It refuses batch normalisation in 8 bits, and computed squeeze-and-excitation wrong, in silence."""
     (export, source), path = exported(name), tmp_path / "face-int8.onnx"
-    assert quantise(export, source, path, CROPS) > 0.9
+    assert quantise(export, source, path, CROPS).min() > 0.9
     net = opencv(path)
     for count in (1, 5):
         net.setInput(export.form.feed(CROPS[:count]))
@@ -91,7 +126,7 @@ def test_a_fixed_batch_is_fed_whole(model, tmp_path):
     needs("onnx", "onnxscript", "onnxruntime")
     export = Export(model, FORM, batch=5)
     write_onnx(export, tmp_path / "face.onnx", {})
-    assert quantise(export, tmp_path / "face.onnx", tmp_path / "face-int8.onnx", CROPS) > 0.98
+    assert quantise(export, tmp_path / "face.onnx", tmp_path / "face-int8.onnx", CROPS).min() > 0.98
     sizes = [len(batch["images"]) for batch in iter(_Reader(CROPS, FORM, 5).get_next, None)]
     assert sizes == [5, 5, 5]
 

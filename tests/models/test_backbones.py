@@ -16,7 +16,7 @@ from torch import nn
 
 from sphereface.backbone_options import BackboneOptions, BatchNormOptions
 from sphereface.errors import UserError
-from sphereface.models.backbone import BACKBONES, Backbone, ConvBackbone, Resized, set_batch_norm
+from sphereface.models.backbone import BACKBONES, Backbone, ConvBackbone, Resized, check_steady, set_batch_norm
 from sphereface.models.ir import IROptions
 from sphereface.models.iresnet import IResNetOptions
 from sphereface.models.loading import build_model
@@ -234,6 +234,26 @@ def test_recomputation_can_be_switched_off_again():
     step(network, batch())
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert {int(layer.num_batches_tracked) for layer in norms} == {2}
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", SMALL)
+def test_an_embedding_depends_on_its_crop_alone(name, bf16):
+    network = small(name).eval()
+    torch.set_default_dtype(torch.float64)  # of the caller's program
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            check_steady(network, name, (48, 32))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_numbers_that_are_not_finite_or_zero_are_no_difference(zeros):
+    network = small("iresnet").eval()
+    with torch.no_grad():
+        network.features.weight.fill_(0.0 if zeros else float("nan"))
+    check_steady(network, "x", (48, 32))
 
 
 # ---------------------------------------------------------------- sizes

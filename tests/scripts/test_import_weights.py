@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -47,18 +48,19 @@ def published(tmp_path) -> Path:
 
 
 def test_says_what_it_made(tmp_path, published, capsys):
-    assert run(published, tmp_path / "new" / "out.pt") == 0
+    assert run(published, tmp_path / "new nets" / "out.pt") == 0
     printed, _, training = capsys.readouterr().out.rpartition("to train from it: ")
     assert printed == (
-        f"{tmp_path}/new/out.pt: spherenet depth 10 norm none, embeddings of 6 numbers\n"
+        f"{tmp_path}/new nets/out.pt: spherenet depth 10 norm none, embeddings of 6 numbers\n"
         "recognised as wy1iu/sphereface, SphereFace-20\n"
         "reads (B, 3, 32, 24) float32 = (pixel − 127.5) / 128, BGR\n"
         "no head in the file\n"
     )
-    about = json.loads((tmp_path / "new" / "out.json").read_text())
+    about = json.loads((tmp_path / "new nets" / "out.json").read_text())
     assert about["run"] == "imported from published.caffemodel"
-    start, model = re.findall(r"--set '?([^']*?)'?(?: |\n)(?=--|$)", training)
-    assert start == f"train.init_from={tmp_path}/new/out.pt"
+    first, start, second, model = shlex.split(training)  # as a shell reads them
+    assert (first, second) == ("--set", "--set")
+    assert start == f"train.init_from={tmp_path}/new nets/out.pt"
     config = load_config("sphere20.yaml", [start, model], losses=MARGINS, backbones=BACKBONES)
     assert config.to_dict()["model"] == about["model"]
 

@@ -28,6 +28,7 @@ from tests.images import image, make_training_set, write
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = (ROOT / "../shared/golden/insightface").resolve()
+NAMES = ("train.identities.check.json", "train.identities.txt")
 
 
 def run(*arguments) -> int:
@@ -63,7 +64,7 @@ def test_a_folder_gives_the_files_that_a_writer_by_hand_gives(tmp_path, capsys):
         assert (tmp_path / "new" / f"train{suffix}").read_bytes() == by_hand.with_suffix(suffix).read_bytes()
     assert (tmp_path / "new" / "property").read_text() == "3,112,96"
     assert (tmp_path / "new" / "train.identities.txt").read_text() == "id00\nid01\nid02\n"
-    assert written(tmp_path / "new") == ["property", "train.identities.txt", "train.idx", "train.rec"]
+    assert written(tmp_path / "new") == ["property", *NAMES, "train.idx", "train.rec"]
     printed = capsys.readouterr()
     assert "12 images of 3 identities" in printed.out
     assert "16/16" in printed.err  # the bar
@@ -228,7 +229,7 @@ def test_a_disk_that_is_full_at_the_last_write(tmp_path, monkeypatch):
     assert written(tmp_path / "new") == []
 
 
-@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("place", range(6))
 def test_interrupted_between_any_two_renames_it_never_looks_whole(tmp_path, monkeypatch, place):
     source = open_path(make_training_set(tmp_path / "faces", 2, 2))
     rec = tmp_path / "new" / "train.rec"
@@ -242,17 +243,17 @@ def test_interrupted_between_any_two_renames_it_never_looks_whole(tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", dying)
-        if place < 4:
+        if place < 5:
             with pytest.raises(KeyboardInterrupt):
                 packing.pack(source, rec)
         else:
             packing.pack(source, rec)
-    assert rec.exists() == (place == 4)
-    if place < 4:
+    assert rec.exists() == (place == 5)
+    if place < 5:
         with pytest.raises(UserError, match="train.rec"):
             open_path(rec)
         packing.pack(source, rec)
-    assert written(rec.parent) == ["property", "train.identities.txt", "train.idx", "train.rec"]
+    assert written(rec.parent) == ["property", *NAMES, "train.idx", "train.rec"]
     assert [RecordSource(rec).read(i) for i in range(4)] == [source.read(i) for i in range(4)]
 
 
@@ -282,11 +283,11 @@ def test_the_second_of_two_packs_to_one_folder_ends_in_one_line(tmp_path, capsys
         assert written(new) == [".pack.lock"]  # of the other one, which still needs it
         other.communicate("\n")
     assert run(folder, new / "x.rec") == 0
-    assert written(new) == ["property", "x.identities.txt", "x.idx", "x.rec"]
+    assert written(new) == ["property", "x.identities.check.json", "x.identities.txt", "x.idx", "x.rec"]
 
 
 def test_names_of_an_earlier_try_do_not_stay(tmp_path):
-    for name in ("x.identities.txt", "x.idx", "property", ".x.rec.0123456789ab.part"):
+    for name in ("x.identities.txt", "x.identities.check.json", "x.idx", "property", ".x.rec.0123456789ab.part"):
         (tmp_path / name).write_text("Somebody\nElse\n")
     rec = write_rec(tmp_path / "old" / "train.rec", insightface_records([[jpeg(0)], [jpeg(1)]]))
     packing.pack(open_path(rec), tmp_path / "x.rec")
@@ -294,7 +295,9 @@ def test_names_of_an_earlier_try_do_not_stay(tmp_path):
     assert written(tmp_path) == ["old", "property", "x.idx", "x.rec"]
 
 
-@pytest.mark.parametrize("name", ["x.identities.txt", "x.idx", "property", "align-report.json", "x.rec"])
+@pytest.mark.parametrize(
+    "name", ["x.identities.txt", "x.identities.check.json", "x.idx", "property", "align-report.json", "x.rec"]
+)
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
 def test_what_a_stranger_has_there_is_never_replaced(tmp_path, capsys, name, kind):
     faces, new = make_training_set(tmp_path / "faces", 2, 1), tmp_path / "new"
@@ -400,10 +403,25 @@ def test_a_killed_pack_leaves_no_rec_and_can_be_done_again(tmp_path):
     assert parts_of(rec)
     assert all(name.startswith(".") for name in written(rec.parent))
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    assert written(rec.parent) == ["property", "train.identities.txt", "train.idx", "train.rec"]
+    assert written(rec.parent) == ["property", *NAMES, "train.idx", "train.rec"]
     source = RecordSource(rec)
     assert np.bincount(source.labels).tolist() == [4_000, 3_999]
     assert source.read(7_998) == first.read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the quotes of a shell of Unix")
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("a.rec", "data.train=a.rec"),
+        ("my a.rec", "'data.train=my a.rec'"),
+        ("[a] #b.rec", "'data.train=\"[a] #b.rec\"'"),
+    ],
+)
+def test_the_printed_option_can_be_copied(tmp_path, monkeypatch, capsys, name, option):
+    monkeypatch.chdir(tmp_path)
+    assert run(make_training_set(tmp_path / "faces", 2, 1), name) == 0
+    assert capsys.readouterr().out.rstrip("\n").endswith(f" · train on it: --set {option}")
 
 
 def test_a_report_counts_for_no_other_set_of_its_folder(tmp_path, capsys, caplog):

@@ -204,7 +204,8 @@ def test_a_step_waits_for_nothing(config_file, deferring, monkeypatch, loss):
     monkeypatch.setattr("sphereface.data.transforms._mirrored", lambda images, mirror: images)  # as well
     monkeypatch.setattr(Batch, "split", lambda batch, size: [batch])  # by what is in main memory
     deferring(False)
-    assert waits_of_a_step(config_file, *options) == ["aten._local_scalar_dense.default"] * 2  # loss and norm
+    waits = waits_of_a_step(config_file, *options)
+    assert waits == ["aten._local_scalar_dense.default"] * 3  # loss, norm of the gradient, ‖x‖
     deferring(True)
     assert waits_of_a_step(config_file, *options) == []
 
@@ -215,37 +216,42 @@ def test_a_step_waits_for_nothing(config_file, deferring, monkeypatch, loss):
 def test_the_flag_stays_until_it_is_read():
     optimizer, head = SGD([torch.zeros(1, requires_grad=True)], lr=1.0), MarginHead(2, 3, make_margin("cosface"))
     check = FiniteCheck(CPU, optimizer, head, late=True)
-    good, bad = torch.tensor(1.0), torch.tensor(math.inf)
+    good, bad, lengths = torch.tensor(1.0), torch.tensor(math.inf), torch.ones(4)
     for figures in ((good, good), (good, bad), (good, good), (good, good)):
-        check.look(*figures)
+        check.look(*figures, lengths)
     assert optimizer.found_inf is head.held is check.tripped
     assert check.lost_steps() == 3
     assert (float(check.tripped), check.lost_steps()) == (1.0, 0)
-    check.look(good, good, at_once=True)
+    check.look(good, good, lengths, at_once=True)
     assert (float(check.tripped), check.lost_steps()) == (0.0, 0)
-    check.look(bad, good)
-    assert check.lost_steps() == 1
+    for figures in ((bad, good, lengths), (good, good, torch.tensor([1.0, math.inf, 1.0]))):
+        check.look(*figures)
+        assert check.lost_steps() == 1
     with pytest.raises(NotFinite, match="the loss is inf"):
-        check.look(bad, good, at_once=True)
-    assert (float(good), float(bad)) == (1.0, math.inf)  # a look leaves the figures alone
+        check.look(bad, good, lengths, at_once=True)
+    assert (float(good), float(bad), lengths.tolist()) == (1.0, math.inf, [1.0] * 4)  # a look leaves the figures alone
 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_an_overflow_of_half_precision_skips_the_optimiser_alone(late):
     optimizer, head = SGD([torch.zeros(1, requires_grad=True)], lr=1.0), MarginHead(2, 3, make_margin("cosface"))
     check = FiniteCheck(CPU, optimizer, head, late=late, overflow=True)
-    good, bad = torch.tensor(1.0), torch.tensor(math.inf)
-    check.look(good, bad, at_once=True)  # no fault
+    good, bad, lengths = torch.tensor(1.0), torch.tensor(math.inf), torch.full((3,), 6e4)
+    check.look(good, bad, lengths, at_once=True)  # no fault
     if late:
-        check.look(good, bad)
+        check.look(good, bad, lengths)
         assert (float(optimizer.found_inf), float(head.held), check.lost_steps()) == (1.0, 0.0, 0)
-        check.look(good, good)
+        check.look(good, good, lengths)
         assert float(optimizer.found_inf) == 0.0
-        check.look(bad, good)
-        check.look(good, good)
-        assert (float(optimizer.found_inf), float(head.held), check.lost_steps()) == (1.0, 1.0, 2)
+        for figures in ((bad, good, lengths), (good, good, lengths * math.inf)):
+            check.look(*figures)
+            check.look(good, good, lengths)
+            assert (float(optimizer.found_inf), float(head.held), check.lost_steps()) == (1.0, 1.0, 2)
+            check.look(good, good, lengths, at_once=True)
     with pytest.raises(NotFinite, match="the loss is inf"):
-        check.look(bad, good, at_once=True)
+        check.look(bad, good, lengths, at_once=True)
+    with pytest.raises(NotFinite, match="the largest ‖x‖ is nan"):
+        check.look(good, good, torch.tensor([1.0, math.nan, math.inf]), at_once=True)
 
 
 @pytest.mark.parametrize("bad", [False, True])
@@ -260,7 +266,7 @@ def test_what_is_kept_comes_back_where_the_step_does_not_count(bad):
         value.add_(1)
     values[0][0, 0] = math.nan
     moved = [value.clone() for value in values]
-    check.look(torch.tensor(math.nan if bad else 1.0), torch.tensor(1.0))
+    check.look(torch.tensor(math.nan if bad else 1.0), torch.tensor(1.0), torch.ones(3))
     check.put_back()
     for value, wanted in zip(values, before if bad else moved, strict=True):
         torch.testing.assert_close(value, wanted, rtol=0, atol=0, equal_nan=True)
@@ -285,8 +291,8 @@ def test_it_is_read_before_anything_is_written(config_file, tmp_path):
     assert due == [6, 8, 9, 10, 12, 16, 18, 20]
 
 
-@pytest.mark.parametrize("bad", ["loss", "gradient"])
-def test_a_loss_or_a_gradient_alone_is_enough(config_file, deferring, bad):
+@pytest.mark.parametrize("bad", ["loss", "gradient", "length"])
+def test_a_loss_a_gradient_or_a_length_alone_is_enough(config_file, deferring, bad):
     deferring(True)
     trainer = Trainer(load(config_file), CPU)
     learner, batch = trainer.learner, next(trainer.feed())
@@ -297,7 +303,9 @@ def test_a_loss_or_a_gradient_alone_is_enough(config_file, deferring, bad):
         if bad == "gradient":
             learner.model.fc5.bias.grad[0] = math.inf
         loss = given.output.loss * (math.inf if bad == "loss" else 1)
-        return given._replace(output=given.output._replace(loss=loss))
+        norms = given.output.norms.clone()
+        norms[3] *= math.inf if bad == "length" else 1
+        return given._replace(output=given.output._replace(loss=loss, norms=norms))
 
     learner.gradients = spoilt
     before = learner.model.fc5.weight.detach().clone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,34 @@ def test_weight_decay_acts_on_what_is_asked(decay, decayed):
     assert {name for name, (_, share) in found.items() if share} == decayed
     assert {name for name, (rate, _) in found.items() if rate == 3.0} == {"conv.bias"}
     assert found.keys() == {name for name, p in module.named_parameters() if p.requires_grad}
+
+
+class Wrapping(nn.Module):
+    """The usual slip: it passes on the names of its body, which lack the name of the body itself."""
+
+    def __init__(self, names: object) -> None:
+        super().__init__()
+        self.body, self.names = Everything(), names
+
+    def no_weight_decay(self):
+        return self.names
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ({"body.token"}, None),
+        (["body.frozen", "body.conv.weight"], None),
+        ((), None),
+        ({"token", "body.gamma"}, "got 'token', which no parameter has, .* allowed: a whole name, such as body.token$"),
+        (["body.conv"], "got 'body.conv', which .* such as body.gamma, body.token, "),
+        ([f"p{k}" for k in range(9)], "got 'p0', 'p1', 'p2', 'p3', 'p4', …, which "),
+    ],
+)
+def test_names_that_no_parameter_has_are_told(names, told, caplog):
+    parameter_groups({"model": Wrapping(names)}, {})
+    assert len(caplog.messages) == (told is not None)
+    assert told is None or re.search(r"^Wrapping: no_weight_decay\(\): " + told, caplog.messages[0])
 
 
 def test_the_settings_reach_the_optimiser(config_file):

@@ -23,6 +23,7 @@ from sphereface.training.dry_run import dry_run
 from sphereface.training.ensemble import single_runs
 from sphereface.training.run import run_training
 from sphereface.training.run_folder import RunFolder
+from sphereface.training.same_run import saved_config
 from sphereface.training.trainer import Trainer
 
 from ..images import make_training_set
@@ -247,6 +248,31 @@ def test_a_network_that_began_at_another_file_is_told(config_file, trained, tmp_
     run_training(str(config_file), own, resume="auto")
     told = f"train.init_from: {start} is another file than when the run of {one}/best.pt began"
     assert capsys.readouterr().err.count(told) == 1
+
+
+def test_finished_networks_of_other_settings_are_told(config_file, monkeypatch, capsys):
+    short = [*TWO, "train.steps=2", "train.milestones=[]", "eval.every_steps=2"]
+    run_training(str(config_file), [*short, "train.lr=0.01"])
+    first = folders(config_file)[0]
+    assert saved_config(first).seed == 500
+    capsys.readouterr()
+    line = (
+        "resume auto: no finished network of this configuration, training all of them · the nearest finished one, "
+        f"{first}, has other settings: train.lr: 0.01 → 0.05 · to use finished networks: stop, and repeat the command"
+    )
+    with monkeypatch.context() as dying:
+        dying_after(dying, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(str(config_file), short, resume="auto")
+    assert capsys.readouterr().err.count(line) == 1
+    run_training(str(config_file), short, resume="auto")  # resumes the first network
+    for more in (short, [*short, "model.networks=3"], [*short, "log.every_steps=2"]):  # the last two are used
+        run_training(str(config_file), more, resume="auto")
+    assert "no finished network of this configuration" not in capsys.readouterr().err
+    run_training(str(config_file), [*short, "name=other"], resume="auto")
+    shutil.rmtree(min((config_file.parent / "runs" / "other").iterdir()))  # the second network is kept
+    run_training(str(config_file), [*short, "name=other"], resume="auto")
+    assert "no finished network of this configuration" not in capsys.readouterr().err
 
 
 def test_a_set_that_a_finished_ensemble_does_not_know_is_told(config_file, faces, tmp_path, capsys):

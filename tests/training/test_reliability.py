@@ -348,6 +348,58 @@ def test_steps_that_are_not_finite_are_skipped_on_request(config_file, caplog):
         train_with(config_file, "train.on_nonfinite=skip", "train.nonfinite_limit=2", before_step=poison(5, times=3))
 
 
+def test_the_step_that_ends_a_run_is_kept_and_named(config_file, caplog, capsys):
+    """Earlier, every message named the file of the first such step."""
+    settings = ("model.norm=batch", "train.on_nonfinite=skip", "train.nonfinite_limit=1")
+
+    def bad(trainer):
+        poison(trainer.progress.images_seen // 8 if trainer.progress.images_seen // 8 in (2, 6, 7) else 99)(trainer)
+
+    with caplog.at_level(logging.WARNING), pytest.raises(UserError, match="2 in a row") as caught:
+        train_with(config_file, *settings, before_step=bad)
+    run = only_run(config_file)
+    first, last = run / "nonfinite-00000003.pt", run / "nonfinite-00000006.pt"  # batch 2 was skipped
+    assert str(caught.value).endswith(f" · to replay it: --replay {last}")
+    said = [line for line in caplog.messages if "skipped, " in line]
+    assert said[0].endswith(f" · to replay it: --replay {first}")
+    assert said[1].endswith(f" · to replay an earlier batch, of step 3: --replay {first}")
+    for path, step, batch in ((first, 2, 2), (last, 5, 7)):
+        state = load_checkpoint(path)["meta"]
+        assert (state["step"], state["images_seen"]) == (step, batch * 8)
+    assert len(list(run.glob("nonfinite-*.pt"))) == 2
+
+
+def test_the_first_and_the_last_batch_of_one_step_are_both_kept(config_file):
+    with pytest.raises(UserError, match=r"--replay .*nonfinite-00000006-last.pt$"):
+        train_with(
+            config_file, "model.norm=batch", "train.on_nonfinite=skip", "train.nonfinite_limit=2",
+            before_step=poison(5, times=3),
+        )  # fmt: skip
+    run = only_run(config_file)
+    first, last = (load_checkpoint(run / f"nonfinite-00000006{end}.pt")["meta"] for end in ("", "-last"))
+    assert (first["step"], first["images_seen"], last["step"], last["images_seen"]) == (5, 5 * 8, 5, 7 * 8)
+
+
+def without_end(trainer):
+    """From step 5 on, embeddings whose ‖x‖ overflows, although each number is finite."""
+    if trainer.progress.step == 4:
+        trainer.learner.model.fc5.weight.data.mul_(1e30)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_length_without_end_is_a_step_that_is_not_finite(config_file, capsys, precision):
+    """The head divides by it, so loss and gradient stay finite, and nothing is learned."""
+    settings = ("loss={name: cosface}", f"train.precision={precision}")
+    with pytest.raises(UserError, match=r"step 5: the largest ‖x‖ is inf; .* not updated .* --replay ") as caught:
+        train_with(config_file, *settings, before_step=without_end)
+    kept = only_run(config_file) / "nonfinite-00000005.pt"
+    assert str(kept) in str(caught.value)
+    assert train_program.main(["--replay", str(kept), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "largest embedding         ‖x‖ = inf\n" in out
+    assert "first layer not finite    none\n" in out
+
+
 def test_replay_of_nothing_says_so(tmp_path):
     with pytest.raises(BadCheckpoint, match="no such checkpoint file"):
         replay(tmp_path / "none.pt", CPU)

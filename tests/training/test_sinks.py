@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -340,6 +341,20 @@ def test_what_no_sink_takes_is_neither_copied_nor_drawn(tmp_path, monkeypatch):
     with Monitor(Session(tmp_path), ["jsonl"]) as monitor:
         monitor.histogram(1, "train/embedding_norm", torch.ones(3))
         assert not monitor.takes("image")
+
+
+def test_a_histogram_has_the_finite_numbers_alone(tmp_path, caplog):
+    """TensorBoard's sink ended at one without any."""
+    with Monitor(Session(tmp_path), ["tensorboard"]) as monitor:
+        monitor.histogram(1, "train/embedding_norm", torch.tensor([1.0, math.inf, 3.0, math.nan]))
+        for step, values in ((2, torch.full((4,), math.inf)), (3, torch.tensor([math.nan])), (4, torch.ones(0))):
+            monitor.histogram(step, "train/embedding_norm", values)
+        monitor.scalars(5, {"train/loss": 2.0}, images_seen=40)
+    assert caplog.text == ""
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (written,) = events.Histograms("train/embedding_norm")
+    assert (written.step, written.histogram_value.num, written.histogram_value.sum) == (1, 2.0, 4.0)
+    assert [event.step for event in events.Scalars("train/loss")] == [5]
 
 
 # ---------------------------------------------------------------- what an earlier session sent

@@ -15,6 +15,8 @@ from .shards import log_copies, shard_paths
 from .spans import SpanSource
 
 _FILE_MAGIC, _STREAM_END = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
+_FILE_START, _FILE_END = 8, 10  # bytes around the stream and the index: the magic, and the index's length and the magic
+_MOST_PADDING = 64
 
 
 class ArrowSource(SpanSource):
@@ -29,8 +31,8 @@ class ArrowSource(SpanSource):
             ignored.
 
     Raises:
-        UserError: a file is missing, truncated, damaged or compressed, has no such columns, or rows
-            without an image.
+        UserError: a file is missing, truncated, damaged or compressed, continues after its last
+            row, has no such columns, or rows without an image.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -70,6 +72,7 @@ class _Table:
                 self.columns = find_columns(reader.schema, str(path))
                 for batch in _batches(reader):
                     places.append(self._add(batch, whole))
+                _check_end(file, path)
         except (pyarrow().ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: truncated or damaged ({first_line(error)}) · copy it again") from error
         self.starts, self.sizes = map(np.concatenate, zip(*places, strict=True))
@@ -104,6 +107,28 @@ def _batches(reader: Any) -> Any:
     if hasattr(reader, "num_record_batches"):
         return (reader.get_batch(number) for number in range(reader.num_record_batches))
     return reader
+
+
+def _check_end(file: Any, path: Path) -> None:
+    """Check that the rows end where the file does; pyarrow takes zeros for the end of a stream."""
+    size = end = file.size()
+    stopped = file.tell()  # an open stream reads on demand, and so stops behind its end mark
+    file.seek(0)
+    if file.read(len(_FILE_MAGIC)) == _FILE_MAGIC:  # the file contains a stream, and its index
+        file.seek(size - _FILE_END)
+        end -= _FILE_END + int.from_bytes(file.read(4), "little")
+        file.seek(_FILE_START)
+        try:
+            for _ in pyarrow("pyarrow.ipc").open_stream(file):
+                pass
+        except (pyarrow().ArrowException, OSError):  # without an end mark, which the index replaces
+            return
+        stopped = file.tell()
+    if not 0 <= end - stopped <= (0 if end == size else _MOST_PADDING):
+        raise UserError(
+            f"{path}: its rows end at byte {stopped:,}, and {end:,} was expected · allowed: one whole Arrow file, not "
+            "several joined by cat · copy it again, or give joined ones as files of a folder"
+        )
 
 
 def _places(images: Any, whole: Any, path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

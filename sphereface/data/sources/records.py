@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError, count_of, shown
+from ...errors import UserError, shown
 from ...files import regular_file
 from ..disk_reads import DISK
 from ..identities import Labels, NumberNames
@@ -18,9 +17,8 @@ from ..index_file import Arrays, Index, Stamp, indexed
 from ..mapped import MappedFile
 from ..record_index import check_end, check_no_gaps, find_records, read_index, rising
 from ..record_labels import Records
+from ..record_names import read_names
 from ..recordio import EXACT_IN_FLOAT, read_content, read_heads, read_image
-from ..text_files import read_text_lines
-from ..walking import nfc
 from .base import Encoded, Labelled, grouped, log_gaps, smallest_index
 
 log = logging.getLogger(__name__)
@@ -44,7 +42,8 @@ class RecordSource(Labelled):
     Classes are in the order of the labels, with gaps closed, and their images in the order of the
     keys, which is that of the packed folder. An identity's name is its label, unless
     ``<name>.identities.txt``, which ``sphereface pack`` writes beside the ``.rec``, has a name on
-    line label + 1.
+    line label + 1. Names that were packed with another ``.rec`` are refused
+    (:mod:`sphereface.data.record_names`).
 
     The first opening reads the ``.idx``, the heads of the identity records, and those of the images
     beside the edges of identities. Without identity records it reads the heads of all records, and
@@ -57,8 +56,8 @@ class RecordSource(Labelled):
         path: the ``.rec``, or a folder with a ``train.rec``.
 
     Raises:
-        UserError: a file is missing, truncated or damaged, or a label is not a whole number of 0 or
-            more.
+        UserError: a file is missing, truncated or damaged, a label is not a whole number of 0 or
+            more, or the names belong to another ``.rec``.
     """
 
     mapped = True
@@ -76,7 +75,7 @@ class RecordSource(Labelled):
                 "again with labels from 0 on",
                 *(self.path, np.count_nonzero(values >= EXACT_IN_FLOAT), len(values), f"{EXACT_IN_FLOAT:,}"),
             )
-        names = _read_names(names_path(self.path), int(values[-1]) + 1)
+        names = read_names(self.path, int(values[-1]) + 1)
         self.named = names is not None
         self.class_names = [names[value] for value in values.tolist()] if names else NumberNames(values)
         self._compare_property(int(values[-1]))
@@ -205,26 +204,3 @@ def _slice_if_consecutive(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] 
 def _spread(count: int) -> npt.NDArray[np.int64]:
     """Return a sample of the numbers below ``count``, including the first and the last."""
     return np.unique(np.linspace(0, count - 1, _SAMPLED).astype(np.int64))
-
-
-def names_path(rec: Path) -> Path:
-    """Return the file with the names of a ``.rec``'s identities."""
-    return rec.with_suffix(".identities.txt")
-
-
-def _read_names(path: Path, num_labels: int) -> list[str] | None:
-    if not path.is_file():
-        return None
-    names = [nfc(name) for name in read_text_lines(path, "a name a line")]
-    while names and not names[-1].strip():
-        names.pop()
-    allowed = f"allowed: one on each of {num_labels} lines · move it away if it belongs to another .rec"
-    if blank := [number for number, name in enumerate(names, 1) if not name.strip()]:
-        raise UserError(f"{path}, line {blank[0]}: got a blank line instead of a name · {allowed}")
-    if len(names) < num_labels or len(set(names)) < len(names):
-        such = next((f", {shown(name)} twice" for name, count in Counter(names).items() if count > 1), "")
-        raise UserError(f"{path}: got {count_of(len(set(names)), 'name', 'different names')}{such} · {allowed}")
-    if len(names) > num_labels:
-        sentence = "data: %s has %s, but the labels need %d: does it belong to another .rec?"
-        log.warning(sentence, path, count_of(len(names), "name", "names"), num_labels)
-    return names

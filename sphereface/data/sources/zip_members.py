@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import stat
 import struct
@@ -10,10 +11,16 @@ from pathlib import Path
 
 from ...errors import UserError, first_line, printable, shown
 from ...files import DAMAGED, check_directory
+from ..mapped import MappedFile
+from ..walking import is_image
 from .members import member_name
+
+log = logging.getLogger(__name__)
 
 LOCAL = struct.Struct("<4s22xHH")  # PKWARE APPNOTE 4.3.7: signature … length of name, length of extra field
 _LONGEST_END = 76 + 22 + 2**16  # bytes of the two records of zip64, and of the end record with its comment
+_END = struct.Struct("<4s6xHI6x")  # signature … number of members, bytes of their directory …
+_SEARCHED = 2**20  # bytes of a file's beginning that may hold a program before the first member
 _UNIX, _MACOS = 3, 19  # systems whose attributes begin with the mode of Unix
 _SPECIAL = (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 
@@ -22,8 +29,8 @@ def zip_members(path: Path) -> dict[str, zipfile.ZipInfo]:
     """Return the files of a zip by name.
 
     Raises:
-        UserError: it is not a zip, or a part of one; a name leads out of it or occurs twice;
-            members overlap.
+        UserError: it is not a zip, or a part of one, or another zip precedes it; a name leads out
+            of it or occurs twice; members overlap.
     """
     try:
         _check_whole(path)
@@ -36,6 +43,7 @@ def zip_members(path: Path) -> dict[str, zipfile.ZipInfo]:
     except (*DAMAGED, OSError) as error:
         raise UserError(f"{path}: not a whole zip ({first_line(error)}) · copy it again, or test: unzip -t") from error
     _check_places(path, infos, end)
+    _check_start(path, min((info.header_offset for info in infos), default=0))
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         if "\0" in info.orig_filename:  # zipfile truncates it there
@@ -89,6 +97,34 @@ def _check_places(path: Path, infos: list[zipfile.ZipInfo], end: int) -> None:
                 f"{path}: its member {shown(info.filename)} ends at byte {reached}, after the end of "
                 f"all members, {end} · copy it again"
             )
+
+
+def _check_start(path: Path, first: int) -> None:
+    """Check that no other zip lies before the first member, as after ``cat``; a program may."""
+    if not first:
+        return
+    view = MappedFile(path).view()
+    at = view.rfind(b"PK\x05\x06", max(0, first - _LONGEST_END), first)
+    if 0 <= at <= first - _END.size:
+        _, count, size = _END.unpack_from(view, at)
+        zip64 = view[max(0, at - 20) : max(0, at - 16)] == b"PK\x06\x07"
+        if zip64 or (count and size <= at and view[at - size : at - size + 4] == b"PK\x01\x02"):
+            raise UserError(
+                f"{path}: its first {first:,} bytes are another zip, whose images would be left out · allowed: one "
+                "zip, not several joined by cat · give each in data.train, [a.zip, b.zip], or unpack them into one "
+                "folder"
+            )
+    at, end = -1, max(0, min(first, _SEARCHED) - LOCAL.size + 4)
+    while (at := view.find(b"PK\x03\x04", at + 1, end)) >= 0:
+        _, length, _ = LOCAL.unpack_from(view, at)
+        name = view[at + LOCAL.size : at + LOCAL.size + length].decode("utf-8", "replace")
+        if is_image(name):
+            log.warning(
+                "data: %s: its directory leaves out images before its first member, at byte %s, such as %s: was a "
+                "broken zip joined to it by cat? · copy both again",
+                *(printable(str(path)), f"{first:,}", shown(name)),
+            )
+            return
 
 
 def _utf8_name(info: zipfile.ZipInfo) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...metrics import IntArray, OperatingPoint, Roc, auc, equal_error_rate, tar_at_far
 from ..charts import draw_roc
+from ..copies import warn_of_copies_of_people
 from ..embeddings import Embeddings, Features
 from ..images import Images
 from ..labels import check_both_kinds
@@ -128,7 +129,9 @@ class AllPairsSet(EvaluationSet):
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> AllPairs:
         """Compare all images, and search for photographs under two names."""
-        result = all_pairs(embeddings.features(), self.people, subtract_mean=rule.subtract_mean)
+        people = self.people
+        warn_of_copies_of_people(people.root, embeddings.content, self.images.names, people.person)
+        result = all_pairs(embeddings.features(), people, subtract_mean=rule.subtract_mean)
         return replace(result, twins=self._twins)
 
     @cached_property

@@ -17,6 +17,7 @@ from ...data.pairs import Pairs
 from ...data.walking import is_system_file, kind_of_path
 from ...errors import UserError, count_of, shown_key
 from ...metrics import IntArray
+from ..copies import warn_of_copies_in_pairs
 from ..embeddings import Embeddings
 from ..images import Images, find_files
 from ..labels import check_folders, check_groups, check_labels, num_repeated_impostors
@@ -100,6 +101,7 @@ class GroupSet(EvaluationSet):
         scores = []
         for group in self.groups:
             own = features[group.rows].astype(np.float64)
+            warn_of_copies_in_pairs(group.pairs, None if embeddings.content is None else embeddings.content[group.rows])
             outcome = verify(own, group.pairs, subtract_mean=rule.subtract_mean)
             cosines = pair_cosines(own, group.pairs)
             repeated = num_repeated_impostors(group.pairs, cosines)

@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import UserError, count_of
 from ...metrics import FAR_TARGETS, IntArray, OperatingPoint, roc, tar_at_far
 from ...metrics.searches import mates, search
+from ..copies import warn_of_copies_between
 from ..embeddings import Embeddings, Features
 from ..images import Images
 from ..people import People, list_people, mean_of, unit_rows
@@ -104,6 +105,9 @@ class IdentificationSet(EvaluationSet):
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Identification:
         """Search every probe in the gallery."""
+        gallery, *searched = roles(self.people)
+        rows = np.concatenate(searched)
+        warn_of_copies_between(self.people.root, embeddings.content, self.images.names, rows, gallery)
         return identify(embeddings.features(), self.people, subtract_mean=rule.subtract_mean)
 
 

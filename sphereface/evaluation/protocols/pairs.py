@@ -10,6 +10,7 @@ from ...data.bins import is_bin, read_bin
 from ...data.pairs import Pairs, read_pairs
 from ...data.walking import kind_of_path
 from ...errors import UserError
+from ..copies import warn_of_copies_in_pairs
 from ..embeddings import Embeddings, Features
 from ..images import Images, find_files
 from ..labels import check_folders, check_labels, shared_pairs
@@ -69,6 +70,7 @@ class PairSet(EvaluationSet):
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> PairsResult:
         """Verify the pairs."""
         features = embeddings.features()
+        warn_of_copies_in_pairs(self.pairs, embeddings.content)
         return PairsResult(
             self.verify(features, subtract_mean=rule.subtract_mean),
             self.pairs,

@@ -19,6 +19,7 @@ from ...errors import UserError, shown_key
 from ...metrics import FloatArray, error_versus_discard, partial_area, roc, tar_at_far
 from ..charts import draw_discard
 from ..columns import finite_number
+from ..copies import warn_of_copies_in_pairs
 from ..embeddings import Embeddings
 from ..images import Images, stem_of
 from ..labels import num_repeated_impostors
@@ -210,6 +211,7 @@ class QualitySet(EvaluationSet):
 
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> Quality:  # noqa: ARG002 - thresholds of plain cosines
         """Compute the curves at the false accept rates that the pairs resolve."""
+        warn_of_copies_in_pairs(self.pairs, embeddings.content)
         if self.quality is not None:
             quality, measure = self.quality, f"from {self.source}"
         elif embeddings.quality is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from ...data.walking import walk_images
 from ...errors import UserError, listed, printable
 from ...metrics import IntArray
+from ..copies import warn_of_copies_between
 from ..embeddings import Embeddings
 from ..images import Images
 from .base import EvaluationSet, Rule, refuse_places, register_protocol
@@ -63,6 +64,12 @@ class TinyFaceSet(EvaluationSet):
     def evaluate(self, embeddings: Embeddings, rule: Rule) -> TinyFace:
         """Search every probe; with centred embeddings, search again without centring."""
         features = embeddings.features()
+        rows = np.arange(len(self.images))
+        mated, gallery = np.flatnonzero(self.roles.has_mate), rows[self.roles.num_probes :]
+        known = self.images.root, embeddings.content, self.images.names
+        warn_of_copies_between(*known, mated, gallery)
+        match, distractors = np.split(gallery, [len(self.roles.match_subject)])
+        warn_of_copies_between(*known, distractors, match, what="distractor")
         field = search(features, self.roles, subtract_mean=False)
         own = search(features, self.roles) if rule.subtract_mean else field
         return TinyFace(self.roles, embeddings, rule.subtract_mean, own, field)

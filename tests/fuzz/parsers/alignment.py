@@ -66,7 +66,7 @@ def parse_weights(_folder: Path, path: Path) -> None:
 register("landmarks", make_landmarks, parse_landmarks, reads="alignment.landmarks")
 register(
     "align-folder", make_aligned, parse_aligned, output="crops", files="crops/**/*",
-    reads="alignment.earlier_report alignment.found_landmarks alignment.crop alignment.orders",
+    reads="alignment.earlier_report alignment.found_landmarks alignment.crop alignment.orders alignment.exif_turns",
 )  # fmt: skip
 register(
     "align-progress",

@@ -14,6 +14,7 @@ import numpy as np
 
 from sphereface.data.bins import read_bin
 from sphereface.data.images import BadImage, decode
+from sphereface.data.record_names import names_path, tie_path, tie_text
 from sphereface.data.sources import Source, open_path, open_source, records
 from sphereface.data.sources.name_lists import read_names
 
@@ -97,6 +98,13 @@ def make_plain_rec(folder: Path) -> None:
         for number in range(PEOPLE * EACH)
     ]
     write_rec(folder / "rec" / "train.rec", records)
+
+
+def make_rec_names(folder: Path) -> None:
+    make_rec(folder)
+    names = "".join(f"Person {number}\n" for number in range(PEOPLE)).encode()
+    names_path(folder / "rec" / "train.rec").write_bytes(names)
+    tie_path(folder / "rec" / "train.rec").write_bytes(tie_text(folder / "rec" / "train.rec", names))
 
 
 def make_zip(folder: Path) -> None:
@@ -227,6 +235,7 @@ register(
     files="rec/*",
     reads="data.recordio data.record_index data.record_labels data.sources.records",
 )
+register("rec-names", make_rec_names, _parse_at("rec"), files="rec/train.identities.*", reads="data.record_names")
 register("rec-index", make_rec_index, parse_rec_index, files="rec/.train.rec.index", reads="data.index_file")
 register(
     "zip",
