@@ -72,7 +72,7 @@ def _moved(of_folders: npt.NDArray[np.int64], of_labels: npt.NDArray[np.int64]) 
             best, row = (int(counts.max()), -abs(shift), shift), int(theirs[0])
     count, _, shift = best
     most = max(len(of_folders), len(of_labels)) - first - _MOST_SKIPPED
-    if count < max(_FEWEST, (1 - _MOST_OTHERS) * most):
+    if shift == 0 or count < max(_FEWEST, (1 - _MOST_OTHERS) * most):
         return None
     between = len(np.setdiff1d(of_labels[first:], of_folders))  # labels of several whole folders have none
     return (row, count, shift) if 2 * between > count else None
