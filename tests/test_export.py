@@ -114,8 +114,8 @@ def test_a_damaged_8_bit_copy_is_a_warning(checkpoint, tmp_path, monkeypatch, ca
     damaged = (
         f"{tmp_path}/face-int8.onnx: the 8-bit copy is damaged: its median cosine with PyTorch is 0.949, usual is 0.95"
     )
-    assert sum(line.startswith(damaged) for line in caplog.messages) == (median < 0.95)
-    assert sum("damaged" in line for line in caplog.messages) == (median < 0.95)
+    assert any(line.startswith(damaged) for line in caplog.messages) == (median < 0.95)
+    assert any("damaged" in line for line in caplog.messages) == (median < 0.95)
 
 
 def test_opencv_gives_pytorchs_embeddings_from_floats(checkpoint, crops, wanted, tmp_path):

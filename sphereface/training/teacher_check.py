@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..data.crops import CropBatches, unusable
 from ..data.identities import Labels
 from ..data.sources import Source
-from ..errors import UserError, listed
+from ..errors import UserError, listed, printable
 from ..metrics import auc, roc
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ _ROWS = 4096  # images per block
 _SHORTEST = 1e-6  # length of an embedding; the losses divide a length below 1e-12 by 1e-12
 _SAME = 1e-5  # largest difference of two equal directions, by rounding
 _PAIRS = 2000  # of each kind, at most
+_PARTS = 8  # of the set, in its order, which are judged alone
+_PAIRS_OF_A_PART = 100  # of each kind, at least
 _FEWEST_PAIRS = 20  # of each kind
 _LEAST_AUC = 0.85  # of face recognisers: 0.9 and more; 0.999 for dlib's, whose rows slipped by 1, 7 or 50: 0.5 to 0.78
 
@@ -114,8 +116,9 @@ def checked_mean(table: Table, source: Source, crops: CropBatches | None, *, pla
 def warn_of_strangers(table: Table, source: Source, place: str) -> None:
     """Warn if the embeddings hardly tell which images show one identity.
 
-    So it is with rows in another order than their names, or that slipped. The first and the last
-    image of up to 2,000 identities are compared, and as many pairs of different ones.
+    So it is with rows in another order than their names, or that slipped from some row on. The
+    first and the last image of up to 2,000 identities are compared, and as many pairs of different
+    ones, in up to eight parts of the set.
 
     Args:
         table: of the teacher.
@@ -126,20 +129,26 @@ def warn_of_strangers(table: Table, source: Source, place: str) -> None:
     several = np.flatnonzero(np.diff(firsts) > 1)
     if len(several) < _FEWEST_PAIRS:
         return
-    rng = np.random.default_rng(0)
-    chosen = rng.permutation(several)[:_PAIRS]
+    chosen = np.sort(np.random.default_rng(0).permutation(several)[:_PAIRS])
     first, last = (normalized(table.at(rows)) for rows in (firsts[chosen], firsts[chosen + 1] - 1))
-    genuine, impostor = (np.einsum("ij,ij->i", first, rows) for rows in (last, np.roll(last, 1, axis=0)))
-    scores = np.concatenate([genuine, impostor]).astype(np.float64)
-    defined = np.isfinite(scores)  # images that training cannot use have none
-    same = np.arange(len(scores)) < len(genuine)
-    if min(np.count_nonzero(defined & same), np.count_nonzero(defined & ~same)) < _FEWEST_PAIRS:
+    others = np.roll(last, len(last) // 2, axis=0)
+    genuine, impostor = (np.einsum("ij,ij->i", first, rows).astype(np.float64) for rows in (last, others))
+    defined = np.isfinite(genuine) & np.isfinite(impostor)  # images that training cannot use have none
+    num_pairs = int(np.count_nonzero(defined))
+    if num_pairs < _FEWEST_PAIRS:
         return
-    area = auc(roc(scores[defined], same[defined]))
-    if area < _LEAST_AUC:
+    parts = np.array_split(np.flatnonzero(defined), max(1, min(_PARTS, num_pairs // _PAIRS_OF_A_PART)))
+    areas = [_auc(genuine[part], impostor[part]) for part in parts]
+    worst = int(np.argmin(areas))
+    if areas[worst] < _LEAST_AUC:
+        begin, end = (source.class_names[chosen[parts[worst][at]]] for at in (0, -1))
         log.warning(
-            "train.teacher: %s: the embeddings hardly tell the identities of data.train apart: AUC %.3f over %d pairs "
-            "(0.5: by chance; face recognisers: 0.9 and more) · unless the folders are no identities, check that each "
-            "row belongs to its name",
-            *(place, area, np.count_nonzero(defined)),
+            "train.teacher: %s: the embeddings hardly tell the identities of data.train apart: AUC %.3f over %d pairs, "
+            "from %s to %s (0.5: by chance; face recognisers: 0.9 and more) · unless the folders are no identities, "
+            "check that each row belongs to its name",
+            *(place, areas[worst], 2 * len(parts[worst]), printable(begin), printable(end)),
         )
+
+
+def _auc(genuine: npt.NDArray[np.float64], impostor: npt.NDArray[np.float64]) -> float:
+    return auc(roc(np.concatenate([genuine, impostor]), np.repeat([True, False], [len(genuine), len(impostor)])))

@@ -1424,6 +1424,12 @@ def test_lfws_list_of_people_that_is_cut_off_is_refused(tmp_path):
         ("2\n1\nA\t1\n", "got 1 of 2 lists of names"),
         ("2\n2\nA\t1\n2\nB\t1\nC\t1\n", "got 1 of 2 names"),
         ("A\t1\n7\n", ""),
+        ("1\nA\t1\n2\n1\nB\t1\n1\nC\t1\n", ""),  # two files joined by cat
+        ("2\n1\nA\t1\n1\nD\t2\n2\n1\nB\t1\n1\nC\t1\n", ""),
+        ("2\n1\nA\t1\n2\n1\nB\t1\n1\nC\t1\n", "got 1 of 2 lists of names"),
+        ("1\n1\n2\n3\n3\nA\t1\nB\t1\n", ""),  # sorted lines
+        ("2\nA\t1\nB", "its last line, 'B', has no tab"),
+        ("A\t1\nB\nC\t1\nD", ""),
         ("7\nA\n", ""),  # without tabs a number may be a name
     ],
 )

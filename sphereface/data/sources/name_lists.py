@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from ...errors import UserError, shown
@@ -67,25 +68,41 @@ def _are_pairs(lines: Sequence[str]) -> bool:
 def _cut(lines: Sequence[str]) -> str:
     """Return what is missing in a file such as LFW's ``people.txt``; empty if nothing is.
 
-    It begins with the number of names that follow, or with the number of such parts.
+    It begins with the number of names that follow, or with the number of such lists. Several such
+    files may follow each other.
     """
-    if not any("\t" in line for line in lines):
+    rows = [line for line in lines if line.strip()]
+    if not any("\t" in line for line in rows):
         return ""
     parts: list[list[int]] = []  # announced, found
-    for line in lines:
+    for line in rows:
         if "\t" not in line and line.strip().isdecimal() and len(line) <= _LONGEST_COUNT:
             parts.append([int(line), 0])
-        elif line.strip():
-            if not parts:
-                return ""
+        elif parts:
             parts[-1][1] += 1
-    (num_parts, empty), *rest = parts or [[0, 0]]
-    if len(parts) > 1 and not empty:
-        parts = rest
-        if num_parts > len(parts):
-            return f"got {len(parts)} of {num_parts:,} lists of names"
-    short = next(((found, announced) for announced, found in parts if found < announced), None)
-    return f"got {short[0]:,} of {short[1]:,} names" if short else ""
+        else:
+            return ""
+    if any(one[1] == other[1] == 0 for one, other in pairwise(parts[:-1])):
+        return ""  # sorted lines
+    after = expected = 0  # lists since the number of lists, and that number
+    short = ""
+    for (announced, found), following in zip(parts, [*parts[1:], None], strict=True):
+        if not found and following:
+            if after < expected:
+                break
+            after, expected = 0, announced
+            continue
+        after += 1
+        if found < announced:
+            short = short or f"got {found:,} of {announced:,} names"
+    if after < expected:
+        return f"got {after} of {expected:,} lists of names"
+    if short:
+        return short
+    named = [row for row in rows if "\t" in row or not row.strip().isdecimal()]
+    if "\t" not in named[-1] and all("\t" in row for row in named[:-1]):
+        return f"its last line, {shown(named[-1])}, has no tab"
+    return ""
 
 
 def _doubtful(lines: Sequence[str], known: Collection[str]) -> list[str]:
