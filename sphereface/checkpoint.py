@@ -29,9 +29,18 @@ from .checkpoint_meta import origin_of as origin_of
 from .checkpoint_meta import teacher_of as teacher_of
 from .checkpoint_meta import trained_people as trained_people
 from .checkpoint_meta import training_data as training_data
-from .errors import UserError, first_line, shown_key
+from .errors import UserError, first_line, shown, shown_key
 from .file_kinds import TORCHSCRIPT, kind_of
-from .files import DAMAGED, costly_pickle, flush_folder, regular_file, sha256_of, sha256_of_open, write_whole
+from .files import (
+    DAMAGED,
+    costly_pickle,
+    damaged_entry,
+    flush_folder,
+    regular_file,
+    sha256_of,
+    sha256_of_open,
+    write_whole,
+)
 from .small_files import mode_of, read_json
 
 FORMAT = 1
@@ -206,11 +215,12 @@ def load_with_sha256(
             sha256 = sha256_of_open(file)
             after = os.fstat(file.fileno())
             replaced = mapped and not os.path.samestat(after, path.stat())  # torch opened the file again by name
+            if replaced or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+                raise BadCheckpoint(f"{path}: changed while it was read · run the command again")
+            if not _is_confirmed(path, state["id"], sha256):
+                _check_entries(path, file)
     except OSError as error:
         raise BadCheckpoint(f"{path}: cannot be read ({error.strerror})") from error
-    if replaced or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-        raise BadCheckpoint(f"{path}: changed while it was read · run the command again")
-    _check_sidecar(path, state["id"], sha256)
     return state, sha256
 
 
@@ -293,12 +303,21 @@ def _weights_of(path: Path | str, state: Mapping[str, Any]) -> Iterator[tuple[ob
         yield from weights.items()
 
 
-def _check_sidecar(path: Path, save_id: str, sha256: str) -> None:
+def _is_confirmed(path: Path, save_id: str, sha256: str) -> bool:
+    """Return whether the ``.json`` beside the checkpoint is of these bytes; refuse other bytes."""
     try:
         sidecar = read_json(path.with_suffix(".json"))
     except (OSError, ValueError):
-        return  # a checkpoint that was copied without it
+        return False  # a checkpoint that was copied without it
     if sidecar.get("id") != save_id:
-        return  # a kill between the two files: this one describes the earlier checkpoint
+        return False  # a kill between the two files: this one describes the earlier checkpoint
     if sidecar.get("sha256") != sha256:
         raise BadCheckpoint(f"{path}: altered since it was saved (its SHA-256 is not the one in {path.stem}.json)")
+    return True
+
+
+def _check_entries(path: Path, file: BinaryIO) -> None:
+    """Refuse an archive with a part that its checksum contradicts; torch compares none."""
+    with zipfile.ZipFile(file) as archive:
+        if damaged := damaged_entry(archive):
+            raise BadCheckpoint(f"{path}: its part {shown(damaged)} is not as it was saved · copy the file again")

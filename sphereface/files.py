@@ -25,6 +25,7 @@ _LONGEST = 255 - len("..") - 2 * _TOKEN_BYTES - len(".part")  # bytes of a file 
 _LEFT_AFTER_S = 3600
 _WAIT_S = 0.05  # between two attempts to take a lock
 _LONGEST_END = 22 + 2**16  # bytes of the end record of a zip with its comment (PKWARE APPNOTE 4.3.16)
+_AT_A_TIME = 2**20  # bytes of an entry of a zip
 _LONGEST_PICKLE = 1 << 22  # bytes of the pickle of a small file of weights: 25,000 tensors
 BYTEARRAY = b"bytearray\n"  # its name in a pickle of torch.save
 _SAMPLED = 256  # bytes of content that content_stamp reads in one place
@@ -162,6 +163,23 @@ def check_directory(archive: zipfile.ZipFile) -> None:
         raise zipfile.BadZipFile(f"its end counts {count:,} members, its directory lists {found:,}")
 
 
+def damaged_entry(archive: zipfile.ZipFile) -> str:
+    """Return the first entry of a zip whose content is not what its checksum says; empty if none.
+
+    An entry without a checksum, as ``torch.serialization.set_crc32_options(False)`` leaves it, is
+    not compared. torch itself compares none.
+    """
+    for entry in archive.infolist():
+        if entry.CRC:
+            try:
+                with archive.open(entry) as content:
+                    while content.read(_AT_A_TIME):
+                        pass
+            except DAMAGED:
+                return entry.filename
+    return ""
+
+
 def costly_pickle(archive: zipfile.ZipFile) -> str:
     """Return why the pickle in a zip of ``torch.save`` is too costly to load; empty if it is not.
 
@@ -177,6 +195,8 @@ def costly_pickle(archive: zipfile.ZipFile) -> str:
         most = max(_LONGEST_PICKLE, sum(each.file_size for each in archive.infolist()) // 2)
         if entry.file_size > most:
             return f"its data.pkl has {entry.file_size:,} bytes · allowed: {most:,}"
+        if not entry.CRC:
+            entry.CRC = None  # type: ignore[assignment]  # there is no checksum, and zipfile compares none then
         if BYTEARRAY in archive.read(entry):
             return "it holds a bytearray, which can claim any size"
     return ""

@@ -42,6 +42,35 @@ def test_round_trip(saved):
     assert len(sidecar["sha256"]) == 64
 
 
+def with_a_hole(path):
+    """Zero some bytes in the middle of the 4,000 bytes of the tensor."""
+    data = path.read_bytes()
+    start = data.index(STATE["weights"]["a"].numpy().tobytes())
+    path.write_bytes(data[: start + 2000] + bytes(400) + data[start + 2400 :])
+    return path
+
+
+def test_a_copy_with_a_hole_is_refused_also_without_its_sidecar(saved):
+    with_a_hole(saved)
+    with pytest.raises(BadCheckpoint, match=r"altered since it was saved"):
+        load_checkpoint(saved)
+    saved.with_suffix(".json").unlink()
+    for mapped in (False, True):
+        with pytest.raises(BadCheckpoint, match=r"its part '\w+/data/0' is not as it was saved · copy the file again"):
+            load_checkpoint(saved, mapped=mapped)
+
+
+def test_a_file_without_checksums_is_read(saved):
+    """As torch writes it where they are switched off."""
+    saved.with_suffix(".json").unlink()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(load_checkpoint(saved), saved)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_checkpoint(saved)["meta"] == STATE["meta"]
+
+
 def test_nothing_else_stays_in_the_folder(saved):
     assert sorted(p.name for p in saved.parent.iterdir()) == ["step.json", "step.pt"]
 

@@ -51,6 +51,23 @@ def test_dictionaries_inside_each_other(tmp_path):
     assert contents.tensors.keys() == {"state_dict/a.weight", "model/backbone/w"}
 
 
+def test_a_hole_in_a_weight_is_refused(tmp_path):
+    weight = torch.arange(1.0, 1000.0)
+    torch.save({"a.weight": weight, "b.weight": weight + 1}, tmp_path / "x.pth")
+    data = (tmp_path / "x.pth").read_bytes()
+    at = data.index((weight + 1).numpy().tobytes()) + 1000
+    write(tmp_path / "hole.pth", data[:at] + bytes(100) + data[at + 100 :])
+    with pytest.raises(BadCheckpoint, match=r"hole.pth: its part 'x/data/1' is not as it was written · download it"):
+        read_contents(tmp_path / "hole.pth")
+    assert torch.equal(read_contents(tmp_path / "x.pth").tensors["a.weight"], weight)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a.weight": weight}, tmp_path / "off.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_contents(tmp_path / "off.pth").tensors["a.weight"], weight)
+
+
 def test_harmless_objects_beside_the_weights(tmp_path):
     """Of these classes nothing is kept; the real ones are not called."""
     content = {

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...checkpoint import NUMBERS, BadCheckpoint
 from ...errors import first_line, shown, shown_key
 from ...file_kinds import SAFETENSORS, kind_of
-from ...files import BYTEARRAY, DAMAGED, costly_pickle, regular_file
+from ...files import BYTEARRAY, DAMAGED, costly_pickle, damaged_entry, regular_file
 from ..caffemodel import read_caffemodel
 from .plain_pickles import STAND_INS
 
@@ -270,9 +270,12 @@ def _check_costs(path: Path, *, zipped: bool) -> None:
             members = archive.infolist()
             unpacked = sum(member.file_size for member in members)
             costly = costly_pickle(archive) if unpacked <= path.stat().st_size else ""
+            damaged = damaged_entry(archive) if unpacked <= path.stat().st_size else ""
     except DAMAGED as error:
         raise BadCheckpoint(f"{path}: {_DAMAGED.format(kind='.pth')}") from error
     if unpacked > path.stat().st_size or any(member.compress_type for member in members):
         raise BadCheckpoint(f"{path}: refused: unpacks to {unpacked:,} bytes, more than the file has")
     if costly:
         raise BadCheckpoint(f"{path}: refused: {costly}")
+    if damaged:
+        raise BadCheckpoint(f"{path}: its part {shown(damaged)} is not as it was written · download it again")
