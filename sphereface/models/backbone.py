@@ -269,9 +269,12 @@ def check_steady(backbone: Backbone, where: str, size: tuple[int, int]) -> None:
 
 
 def _off(found: Tensor, wanted: Tensor) -> float:
-    """Return the relative difference of two (D,) embeddings; 0 if it is not defined."""
-    off = float((found - wanted).norm() / wanted.norm())
-    return off if math.isfinite(off) else 0.0
+    """Return the relative difference of two (D,) embeddings; 0 if neither has a direction."""
+    lengths = [float(each.norm()) for each in (found, wanted)]
+    directed = [math.isfinite(length) and length > 0 for length in lengths]
+    if not all(directed):
+        return float(any(directed))
+    return float((found - wanted).norm()) / lengths[1]
 
 
 def full_precision(head: Callable[[Tensor], Tensor], maps: Tensor, weight: Tensor) -> Tensor:

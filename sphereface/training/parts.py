@@ -118,10 +118,13 @@ def parameter_groups(
 def _warn_of_no_parameters(prefix: str, module: nn.Module) -> None:
     """Warn of names in ``no_weight_decay()`` that no parameter has, and name parameters like them.
 
-    Some networks of timm list names of parts that they do not have, so these are not refused.
+    Networks of timm list names of parts that they do not have, so a name like no parameter is
+    silent beside right ones.
     """
-    names = [name for name, _, _ in _kinds(prefix, module)]
-    wrong = [name for name in map(str, _undecayed(module)) if f"{prefix}.{name}" not in names]
+    names, given = [name for name, _, _ in _kinds(prefix, module)], list(map(str, _undecayed(module)))
+    wrong = [name for name in given if f"{prefix}.{name}" not in names]
+    if 0 < len(wrong) < len(given):
+        wrong = [end for end in wrong if any(name.endswith(f".{end}") for name in names)]
     like = [name for name in names if any(name.endswith(f".{end}") for end in wrong)] or names
     if wrong:
         log.warning(

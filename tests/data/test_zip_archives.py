@@ -105,6 +105,20 @@ def test_two_zips_joined_by_cat_are_refused(tmp_path, monkeypatch, before, comme
         ZipSource(tmp_path / "f.zip")
 
 
+def test_a_zip_without_images_before_the_archive_is_allowed(tmp_path, caplog):
+    with zipfile.ZipFile(tmp_path / "docs.zip", "w") as file:
+        file.writestr("readme.txt", b"read me")
+    path = zip_of(tmp_path / "f.zip", TWO)
+    path.write_bytes((tmp_path / "docs.zip").read_bytes() + path.read_bytes())
+    assert [ZipSource(path).read(k) for k in (0, 1)] == list(TWO.values())
+    assert not caplog.text
+    with zipfile.ZipFile(tmp_path / "docs.zip", "a") as file:
+        file.writestr("c/0.jpg", b"z")
+    path.write_bytes((tmp_path / "docs.zip").read_bytes() + zip_of(tmp_path / "b.zip", TWO).read_bytes())
+    with pytest.raises(UserError, match="are another zip"):
+        ZipSource(path)
+
+
 def test_images_of_a_broken_zip_before_the_first_member_are_told(tmp_path, caplog):
     broken = zip_of(tmp_path / "a.zip", {"c/0.jpg": b"z" * 50, "d/0.jpg": b"z" * 50}).read_bytes()[:-30]
     path = zip_of(tmp_path / "f.zip", TWO)

@@ -256,6 +256,26 @@ def test_numbers_that_are_not_finite_or_zero_are_no_difference(zeros):
     check_steady(network, "x", (48, 32))
 
 
+class OfTheBatch(nn.Module):
+    """A network that ends in figures of its batch; of one crop they are zero, or not finite."""
+
+    def __init__(self, scaled: bool) -> None:
+        super().__init__()
+        self.scaled, self.weight = scaled, nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, crops):
+        found = crops.mean((2, 3)) @ self.weight
+        found = found - found.mean(0)
+        return found / found.std(0) if self.scaled else found
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.filterwarnings("ignore:std")
+def test_an_embedding_without_direction_alone_but_with_one_in_a_batch_is_refused(scaled):
+    with pytest.raises(UserError, match="embeds a crop differently in a batch than alone"):
+        check_steady(OfTheBatch(scaled), "x", (48, 32))
+
+
 # ---------------------------------------------------------------- sizes
 
 

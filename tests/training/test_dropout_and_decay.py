@@ -115,6 +115,9 @@ class Wrapping(nn.Module):
         (["body.frozen", "body.conv.weight"], None),
         ((), None),
         ({"token", "body.gamma"}, "got 'token', which no parameter has, .* allowed: a whole name, such as body.token$"),
+        ({"body.token", "dist_token"}, None),  # as timm lists parts that a network does not have
+        ({"dist_token"}, "got 'dist_token', which no parameter has"),
+        ({"body.token", "dist_token", "gamma"}, "got 'gamma', which .* such as body.gamma$"),
         (["body.conv"], "got 'body.conv', which .* such as body.gamma, body.token, "),
         ([f"p{k}" for k in range(9)], "got 'p0', 'p1', 'p2', 'p3', 'p4', …, which "),
     ],

@@ -108,7 +108,8 @@ def _check_start(path: Path, first: int) -> None:
     if 0 <= at <= first - _END.size:
         _, count, size = _END.unpack_from(view, at)
         zip64 = view[max(0, at - 20) : max(0, at - 16)] == b"PK\x06\x07"
-        if zip64 or (count and size <= at and view[at - size : at - size + 4] == b"PK\x01\x02"):
+        directory = view[max(0, at - size) : at]
+        if zip64 or (count and directory[:4] == b"PK\x01\x02" and _lists_images(bytes(directory))):
             raise UserError(
                 f"{path}: its first {first:,} bytes are another zip, whose images would be left out · allowed: one "
                 "zip, not several joined by cat · give each in data.train, [a.zip, b.zip], or unpack them into one "
@@ -125,6 +126,17 @@ def _check_start(path: Path, first: int) -> None:
                 *(printable(str(path)), f"{first:,}", shown(name)),
             )
             return
+
+
+def _lists_images(directory: bytes) -> bool:
+    """Return whether a central directory has the name of an image (PKWARE APPNOTE 4.3.12)."""
+    at = 0
+    while directory[at : at + 4] == b"PK\x01\x02" and at + 46 <= len(directory):
+        name, extra, comment = struct.unpack_from("<HHH", directory, at + 28)
+        if is_image(directory[at + 46 : at + 46 + name].decode("utf-8", "replace")):
+            return True
+        at += 46 + name + extra + comment
+    return False
 
 
 def _utf8_name(info: zipfile.ZipInfo) -> str:
