@@ -367,6 +367,18 @@ def test_a_wrong_margin_is_one_line(outside, logit):
         head(torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1]))
 
 
+def test_a_margin_may_work_in_place(outside):
+    """The reported angles and lengths stay those of the embeddings."""
+    text = (outside / "my_margin.py").read_text(encoding="utf-8")
+    line = "        norm.clamp_(10, 110)\n        cos, _ = cos.clone(), cos.zero_()\n"
+    (outside / "my_margin.py").write_text(text.replace("        slope =", f"{line}        slope ="))
+    load_plugins()
+    head, features, labels = MarginHead(4, 3, MARGINS["my-margin"]()), torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    output = head(features, labels)
+    assert torch.allclose(output.norms, features.norm(dim=1))
+    assert torch.allclose(output.cosines, torch.cosine_similarity(features, head.weight[labels]), atol=1e-6)
+
+
 def test_a_margin_from_outside_trains(outside):
     folder = train("loss.name=my-margin", "loss.s=30")
     assert load_checkpoint(folder / "last.pt")["meta"]["config"]["loss"] == {
@@ -564,6 +576,85 @@ def test_a_source_from_outside_must_say_what_it_is(table, key):
     load_plugins()
     with pytest.raises(UserError, match=f"faces.sqlite: its source, a plugin, has no {key} that is True or False"):
         sources.open_path(table)
+
+
+READ_EACH = """
+    def read_each(self, indices):
+        ids = ",".join(str(self._rowids[k]) for k in indices)
+        rows = dict(self._query(f"SELECT rowid, image FROM faces WHERE rowid IN ({ids})"))
+        YIELDS
+
+    def name("""
+
+
+def with_read_each(yields: str) -> None:
+    text = Path("my_source.py").read_text(encoding="utf-8")
+    text = text.replace("\n    def name(", READ_EACH.replace("YIELDS", yields))
+    Path("my_source.py").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("yields", "problem"),
+    [
+        ("yield from rows.values()", r"another image than read\([0-9]+\) for the indices \[2, 8, "),
+        ("return [rows[self._rowids[k]] for k in dict.fromkeys(indices)]", "its read_each yields 8 for 9 indices"),
+        (
+            "yield from [rows[self._rowids[k]] for k in sorted(indices)]",
+            r"another image than read\(2\) for the indices",
+        ),
+        ("yield from [*rows.values(), *rows.values()]", r"another image than read\("),
+        ("yield from [rows[self._rowids[k]] for k in [*indices, 0]]", "its read_each yields more than 9 for 9 indices"),
+        ("raise OSError('locked')", r"its read_each raises OSError \(locked\)"),
+    ],
+)
+def test_a_read_each_that_differs_from_read_is_refused(table, yields, problem):
+    """A query has its own order: training learnt the labels of other images in silence."""
+    with_read_each(yields)
+    load_plugins()
+    with pytest.raises(UserError, match=rf"{problem}.* · allowed: for each index, in the given order, the image"):
+        sources.open_path(table)
+
+
+@pytest.mark.parametrize(
+    "yields",
+    [
+        "yield from [rows[self._rowids[k]] for k in indices]",
+        "return [rows[self._rowids[k]] for k in indices]",
+        "yield from [OSError('locked') if k == 2 else rows[self._rowids[k]] for k in indices]",
+        "yield from [rows[self._rowids[k]] + b'%d' % np.random.randint(9**9) for k in indices]",
+    ],
+)
+def test_a_read_each_that_agrees_with_read_is_read(table, yields):
+    """The last source encodes each time, and differently; only the others' bytes can be compared."""
+    with_read_each(yields)
+    if "randint" in yields:
+        text = (
+            Path("my_source.py")
+            .read_text(encoding="utf-8")
+            .replace("[0][0]", "[0][0] + b'%d' % np.random.randint(9**9)")
+        )
+        Path("my_source.py").write_text(text, encoding="utf-8")
+    load_plugins()
+    assert len(sources.open_path(table)) == 20
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("places", "problem"), [("[1:]", "yields"), ("*2", "yields more than")])
+def test_a_read_each_of_another_number_later_is_one_line(table, capsys, mapped, workers, places, problem):
+    """It keeps the number for the few images that are compared at the start."""
+    with_read_each(
+        f"yield from [rows[self._rowids[k]] for k in (indices if indices[:2] == [2, 8] else indices{places})]"
+    )
+    text = Path("my_source.py").read_text(encoding="utf-8")
+    Path("my_source.py").write_text(text.replace("mapped = False", f"mapped = {mapped}"), encoding="utf-8")
+    settings = [*SETTINGS, f"data.train={table}", "data.keep_mb=0", f"data.workers={workers}", "train.steps=3"]
+    assert main(["train", "--config", "my.yaml", *(part for value in settings for part in ("--set", value))]) == 2
+    said = capsys.readouterr().err
+    assert re.search(
+        f"error: SqliteSource, a plugin: its read_each {problem} [0-9]+ for [0-9]+ indices · allowed: for", said
+    )
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(("content", "problem"), [(b"", "no such table: faces"), (b"x" * 100, "not a database")])

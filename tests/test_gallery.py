@@ -105,6 +105,36 @@ def test_a_gallery_is_read_by_its_checkpoint_alone(tmp_path):
         load_gallery(path, checkpoint_sha256="ab" * 32, settings="mtcnn")
 
 
+def test_a_name_of_several_rows_is_told(tmp_path, caplog):
+    """Two galleries joined by numpy. The faces of one image have names of their own."""
+    path, rows = tmp_path / "t.npz", units(6)
+    about = {"root": "in", "format": 2, "checkpoint_sha256": "ab", "settings": "s"}
+
+    def told(names, embeddings):
+        caplog.clear()
+        np.savez(path, names=names, embeddings=embeddings, **about)
+        load_gallery(path, checkpoint_sha256="ab", settings="s")
+        return caplog.messages
+
+    names = ["p/a.jpg", "p/a.jpg#1", "p/a.jpg#2", "q/a.jpg", "p/a.JPG", "p/a.png"]
+    assert told(names, rows) == []
+    assert told(names, rows[[0] * 6]) == []  # equal images with names of their own
+    twice, halves = np.concatenate([rows, rows * np.float32(3.001)]), [*names, *names[:3], "x", "y", "z"]
+    for embeddings, count in (
+        (twice, "3 rows have the name of an earlier row (3 with the same embedding)"),
+        (twice[::-1], "3 rows have the name of an earlier row (3 with the same embedding)"),
+        (np.concatenate([twice[:7], rows[[3]], twice[8:]]), "3 rows have the name of an earlier row (2 with the same "
+         "embedding and 1 with another embedding)"),
+    ):  # fmt: skip
+        (line,) = told(halves, embeddings)
+        assert line == (
+            f"{path}: {count}, such as in/p/a.jpg: a search compares and shows each row · to compare each image once, "
+            "leave out these rows, or embed the images again"
+        )
+    (line,) = told([*names, "./p/a.jpg#2"], np.concatenate([rows, rows[:1]]))
+    assert "1 row has the name of an earlier row (1 with another embedding), such as in/p/a.jpg#2: " in line
+
+
 @pytest.mark.parametrize("flip", [True, False])
 def test_a_table_is_joined_and_divided_by_its_lengths(tmp_path, monkeypatch, flip):
     monkeypatch.setattr(gallery_module, "_ROWS", 3)

@@ -60,12 +60,15 @@ class CropBatches:
         indices = np.concatenate([draw.indices for draw in draws]).astype(np.int64)
         labels = self.source.labels[indices].astype(np.int64)
         filled: list[Filled] = []
-        with encoded(self.source, indices.tolist()) as reading:
-            for draw, images in zip(draws, batches, strict=True):
-                own = slice(len(filled) * len(images), (len(filled) + 1) * len(images))
-                filled.append(self._fill(draw, images, reading, Filled(labels[own], indices[own], [])))
-                if filled[-1].failure:  # the end of the run
-                    break
+        try:
+            with encoded(self.source, indices.tolist()) as reading:
+                for draw, images in zip(draws, batches, strict=True):
+                    own = slice(len(filled) * len(images), (len(filled) + 1) * len(images))
+                    filled.append(self._fill(draw, images, reading, Filled(labels[own], indices[own], [])))
+                    if filled[-1].failure:  # the end of the run
+                        break
+        except UserError as error:  # of a plugin's source: the labels of the batches before may be wrong, too
+            return [Filled(labels, indices, [], failure=str(error))]
         return filled
 
     def _fill(self, draw: Draw, images: npt.NDArray[np.uint8], reading: Iterator[Encoded], report: Filled) -> Filled:

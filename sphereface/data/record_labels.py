@@ -32,6 +32,24 @@ class _Header(NamedTuple):
     end: int
 
 
+class Contrary(NamedTuple):
+    """Identity records whose images have several labels.
+
+    Attributes:
+        several: how many records.
+        total: of so many.
+        key, label: of one of these images.
+        other_key, other_label: of another image of the same record.
+    """
+
+    several: int
+    total: int
+    key: int
+    label: int
+    other_key: int
+    other_label: int
+
+
 class Records:
     """All records of one file; it finds the images and their labels.
 
@@ -40,7 +58,12 @@ class Records:
         name: its name in messages.
         keys: (R,) int64, no two equal.
         offsets: (R,) int64.
+
+    Attributes:
+        contrary: identity records whose images have several labels, after :meth:`images`.
     """
+
+    contrary: Contrary | None = None
 
     def __init__(self, buffer: Buffer, name: str, keys: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> None:
         self.buffer, self.name, self.keys, self.offsets = buffer, name, keys, offsets
@@ -70,7 +93,10 @@ class Records:
         rows = self.rows(np.arange(1, header.first_identity))
         self._check_last_key(header)
         given = self._labels_of_ranges(header)
-        return rows, self._labels_of_heads(rows) if given is None else given
+        if given is None:
+            given = self._labels_of_heads(rows)
+            self.contrary = self._contrary(header, given)
+        return rows, given
 
     def _images_of_heads(self, header: _Header) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the rows of the images, and their labels, by the head of each record."""
@@ -172,6 +198,20 @@ class Records:
         steps = np.diff(known, append=header.first_identity)
         changes = known[1:][labels[1:] != labels[:-1]]
         return np.repeat(labels, steps) if np.array_equal(_rounded(changes), edges[1:-1]) else None
+
+    def _contrary(self, header: _Header, labels: npt.NDArray[np.int64]) -> Contrary | None:
+        """Compare the labels of the keys 1 … a − 1 with the identity records, of exact numbers."""
+        edges = self._edges(header)
+        if edges is None:
+            return None
+        starts = np.unique(edges)[:-1] - 1
+        several = np.flatnonzero(np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts))
+        if len(several) == 0:
+            return None
+        first = int(starts[several[0]])
+        other = first + int((labels[first:] != labels[first]).argmax())
+        numbers = (first + 1, int(labels[first]), other + 1, int(labels[other]))
+        return Contrary(len(several), len(starts), *numbers)
 
     def _edges(self, header: _Header) -> npt.NDArray[np.int64] | None:
         """Return where ranges of keys begin and the last one ends; None if they leave a gap.

@@ -30,6 +30,7 @@ from ..errors import UserError, refusing
 from ..files import write_whole
 from .embeddings import Embeddings
 from .images import Images, stem_of, with_slashes
+from .mirror_check import check_mirror
 from .source import Source
 from .table_check import Origin, changed_rows
 from .table_file import Array, as_float32, read_table_with_sha256
@@ -49,8 +50,8 @@ class EmbeddingTable(Source):
             None: ``"join"`` if the table has them.
 
     Raises:
-        UserError: the file is not such a table, or has no embeddings of mirror images to join or
-            add.
+        UserError: the file is not such a table, has no embeddings of mirror images to join or add,
+            or has zeros for some of them.
     """
 
     reads_images = False
@@ -80,6 +81,8 @@ class EmbeddingTable(Source):
         if self._mirror is None and mirror in ("join", "add"):
             raise UserError(f"{path}: --mirror: got {mirror} · the table has no array 'mirror' · omit it")
         self.mirror = "none" if self._mirror is None else mirror or "join"
+        if self._mirror is not None:
+            check_mirror(path, self._names, self._image, self._mirror)
 
     def about(self) -> Mapping[str, Any]:
         """Return the file, its SHA-256, its shape, and the checkpoint that it names, if any."""

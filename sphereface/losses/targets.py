@@ -38,7 +38,7 @@ class Targets:
         self.cosines = own.cosines
         self._row_norms = own.lengths if layer.rows == "plain" else None
         lengths = self.norms if self._row_norms is None else self.norms * own.lengths
-        target = margin.target(self.cosines, lengths, lam)
+        target = margin.target(self.cosines.clone(), lengths.clone(), lam)  # a margin may work in place
         check_target(margin, target, self.cosines)
         self._d_plain, self._d_weight = target.d_plain, target.d_weight
         self._d_norm = target.d_norm * own.has_angle  # a zero W_y: logit and gradient 0, whatever the margin

@@ -245,9 +245,10 @@ def check_steady(backbone: Backbone, where: str, size: tuple[int, int]) -> None:
     noise = torch.rand((2, 3, *size), generator=draw, dtype=torch.float32, device="cpu") * 2 - 1
     noise[0] *= 0.25
     crops = noise.to(next(backbone.parameters()).device)
+    given = crops.clone()
     name = type(backbone).__name__
     try:
-        alone, again, beside = (backbone(given)[0].float() for given in (crops[:1], crops[:1], crops))
+        alone, again, beside = (backbone(some)[0].float() for some in (given[:1], given[:1], given))
     except UserError:
         raise
     except Exception as error:  # a network can raise anything
@@ -255,6 +256,11 @@ def check_steady(backbone: Backbone, where: str, size: tuple[int, int]) -> None:
             f"{where}: {name} cannot embed one crop or two ({type(error).__name__}: {first_line(error)}) · allowed: a "
             "network that embeds a batch of any size"
         ) from error
+    if not torch.equal(given, crops):
+        raise UserError(
+            f"{where}: {name} changes the crops that it gets · allowed: a network that leaves them as they are · work "
+            "on a copy: x = x * 0.5 instead of x.mul_(0.5)"
+        )
     if (off := _off(again, alone)) > _SAME:
         raise UserError(
             f"{where}: {name} embeds one crop differently each time, in evaluation mode (off by {off:.0%}) · allowed: "

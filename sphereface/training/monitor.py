@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Monitor:
     def _send(self, what: str, *arguments: object) -> None:
         for channel in self._channels:
             if channel.takes(what):
-                channel.call(what, *arguments)
+                channel.call(what, *map(copy, arguments))  # a sink may change what it gets
 
 
 FILE_ONLY = {"file_only": True}

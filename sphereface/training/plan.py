@@ -148,11 +148,12 @@ def doubtful(config: Config, total_steps: int) -> list[str]:
             lines.append(f"loss.lambda_min: got {floor:g}, above loss.lambda_base {base:g}: λ is {floor:g} throughout")
     if train.optimizer == "adamw" and train.lr > _HIGH_FOR_ADAMW:
         lines.append(f"train.lr: got {train.lr:g} with train.optimizer adamw, which usually needs 0.001 or less")
-    return lines + _unused(train)
+    return lines + _unused(config)
 
 
-def _unused(train: TrainConfig) -> list[str]:
+def _unused(config: Config) -> list[str]:
     """Return a line for each changed setting of ``train`` that another choice makes useless."""
+    train = config.train
     optimizer, muon, teacher = f"train.optimizer {train.optimizer}", train.muon, train.teacher
     schedule, losses = f"train.schedule {train.schedule}", f"train.teacher.losses {shown(dict(teacher.losses))}"
     by_optimizer = [
@@ -166,6 +167,13 @@ def _unused(train: TrainConfig) -> list[str]:
         (key, value, default, optimizer, train.optimizer in of.split()) for key, value, default, of in by_optimizer
     ]
     found.append(("lr_decay", train.lr_decay, _DEFAULT.lr_decay, schedule, train.schedule == "step"))
+    found.append(
+        ("nonfinite_limit", train.nonfinite_limit, _DEFAULT.nonfinite_limit, f"train.on_nonfinite {train.on_nonfinite}",
+         train.on_nonfinite == "skip")
+    )  # fmt: skip
+    losses_of = (*(stage.loss for stage in config.stages), config.loss)
+    annealed = any(hasattr(loss, "lambda_base") for loss in losses_of)
+    found.append(("lambda_start", train.lambda_start, _DEFAULT.lambda_start, f"loss {config.loss.name}", annealed))
     for key in ("queue_size", "temperatures"):
         values = getattr(teacher, key), getattr(_DEFAULT.teacher, key)
         found.append((f"teacher.{key}", *values, losses, QUEUE in teacher.losses))

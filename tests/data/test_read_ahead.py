@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import time
 import zipfile
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from sphereface.data.crops import CropBatches
+from sphereface.data.identities import Labels
 from sphereface.data.packing import pack
 from sphereface.data.read_ahead import encoded
 from sphereface.data.sampler import Augmentation, BatchOrder
@@ -18,6 +20,7 @@ from sphereface.data.sources import FolderSource, JoinedSource, ListSource, Reco
 from sphereface.data.sources.base import read_each, threads_of
 from sphereface.data.sources.selection import SelectedSource
 from sphereface.data.tar_packing import pack_tar
+from sphereface.errors import UserError
 
 from ..images import make_training_set
 
@@ -94,6 +97,30 @@ def test_a_list_that_a_plugin_returns_is_read_in_a_joined_source(tmp_path):
     other.read_each = lambda indices: [other.read(index) for index in indices]
     joined = JoinedSource([folder, other], "ab", merge=False)
     assert list(read_each(joined, [5, 0, 4])) == [b"1", folder.read(0), b"0"]
+
+
+def test_a_list_that_a_mapped_plugin_returns_is_read_on_not_from_its_start_again():
+    source = Recorded(mapped=True)
+    source.read_each = lambda indices: [b"%d" % index for index in indices]
+    with encoded(source, [3, 1, 2, 0]) as images:
+        assert [list(itertools.islice(images, 2)) for _ in range(2)] == [[b"3", b"1"], [b"2", b"0"]]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize(("number", "got"), [(0, "yields 0 for"), (2, "yields 2 for"), (4, "yields more than 3 for")])
+def test_another_number_of_images_of_a_plugin_is_one_line(joined, number, got):
+    source = Recorded(mapped=True)
+    source.read_each = lambda indices: iter([b"x"] * number)
+    indices = [5, 0, 4]
+    if joined:
+        parts = [Recorded(mapped=True), source]
+        for part in parts:
+            part.labels = Labels.of_counts([1000])
+        source, indices = JoinedSource(parts, "ab", merge=False), [1005, 7, 1000, 1004]
+    with pytest.raises(
+        UserError, match=f"^Recorded, a plugin: its read_each {got} 3 indices · allowed: for each index"
+    ):
+        list(read_each(source, indices))
 
 
 def test_only_files_are_read_by_several_threads(tmp_path):

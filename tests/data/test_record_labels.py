@@ -10,7 +10,7 @@ import pytest
 
 from sphereface.data import record_labels
 from sphereface.data.record_labels import Records
-from sphereface.data.sources import RecordSource
+from sphereface.data.sources import RecordSource, records
 from sphereface.errors import UserError
 
 from .recs import image_record, insightface_records, write_rec
@@ -200,6 +200,48 @@ def test_labels_that_float32_rounds_are_told(tmp_path, caplog, monkeypatch, labe
     RecordSource(write_rec(tmp_path / "f.rec", [(k, image_record(label, k, b"x")) for k, label in enumerate(labels)]))
     line = f"data: {tmp_path}/f.rec: {told} labels are 16,777,216 or more, where a .rec stores only some whole numbers"
     assert [text.startswith(line) for text in caplog.messages if "have gaps" not in text] == [True] * bool(told)
+
+
+def slipped(people: list[int], by: int) -> list[tuple[int, bytes]]:
+    """Records of InsightFace whose images have the label of the image ``by`` rows before."""
+    labels = truth(people)
+    images = [(row + 1, image_record(float(labels[max(row - by, 0)]), row + 1, b"x")) for row in range(len(labels))]
+    others = insightface_records([[b"x"] * size for size in people])[len(labels) :]
+    return [*images, *others]
+
+
+@pytest.mark.parametrize(
+    ("by", "told"),
+    [
+        (0, ""),
+        (1, "images have several labels in 3 of 4 identity records, such as record 31 with the label 0 and record 32 "
+            "with 1: the labels of the images count"),
+        (25, "images have several labels in 1 of 4 identity records, such as record 51 with the label 0 and record "
+             "56 with 1: the labels of the images count"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("large", [False, True])
+def test_labels_that_slipped_against_the_identity_records_are_told(tmp_path, caplog, monkeypatch, by, told, large):
+    """Every opening tells it, also by the index of a large file."""
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    monkeypatch.setattr(records, "_FEWEST_BYTES", 0 if large else 1 << 20)
+    rec = write_rec(tmp_path / "f.rec", slipped([30, 20, 50, 25], by))
+    for _ in range(2):
+        caplog.clear()
+        source = RecordSource(rec)
+        lines = [line for line in caplog.messages if "identity record" in line]
+        assert [line.startswith(f"data: {rec}: {told}") for line in lines] == [True] * bool(told)
+        counts = [30 + by, 20, 50, 25 - by]
+        assert source.labels.counts.tolist() == [count for count in counts if count]
+    assert rec.with_name(".f.rec.index").exists() == large
+
+
+def test_two_identity_records_of_one_label_are_no_slip(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("sphereface"), "propagate", True)
+    content = [*slipped([3, 2], 0)]
+    content[3:5] = [(key, image_record(0.0, key, b"x")) for key in (4, 5)]
+    assert RecordSource(write_rec(tmp_path / "f.rec", content)).labels.tolist() == [0] * 5
+    assert caplog.messages == []
 
 
 def test_a_header_record_between_the_images(tmp_path):

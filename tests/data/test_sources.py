@@ -378,6 +378,39 @@ def test_lists_that_are_none(tmp_path, text, message):
         ListSource(put(tmp_path / "l.txt", text.encode()))
 
 
+def test_paths_of_windows_in_a_list_are_named_where_their_files_exist(tmp_path):
+    put_people(tmp_path, {"a": 2, "b": 1})
+    put(tmp_path / "l.txt", b"a\\0.jpg 0\r\na\\1.jpg 0\r\nb\\0.jpg 1\r\n")
+    problem = r"none of 3 sampled images exists, the first: .*a\\0.jpg · .* · replace each \\ in its paths by /: files"
+    with pytest.raises(UserError, match=problem):
+        ListSource(tmp_path / "l.txt")
+    (tmp_path / "a/0.jpg").rename(tmp_path / "a\\0.jpg")  # which Linux allows
+    put(tmp_path / "one.txt", b"a\\0.jpg 0\n")
+    assert len(ListSource(tmp_path / "one.txt")) == 1
+    put(tmp_path / "l.txt", b"c\\0.jpg 0\r\nd\\1.jpg 0\r\n")  # their files exist in no form
+    with pytest.raises(UserError, match=r"none of 2 sampled images exists.* · move the list there, or set another"):
+        ListSource(tmp_path / "l.txt")
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([0, 1, 2], ""),
+        ([1, 2, 3], "labels from 1 to 3 begin at 1, not at 0: its 3 identities are renumbered from 0"),
+        ([5, 5, 5], "labels from 5 to 5 begin at 5, not at 0: its 1 identities are renumbered from 0"),
+        ([0, 1, 3], "labels from 0 to 3 have gaps: its 3 identities are renumbered from 0"),
+        ([1, 2, 4], "labels from 1 to 4 have gaps: its 3 identities are renumbered from 0"),
+    ],
+)
+def test_labels_with_gaps_and_labels_from_another_number_are_told(tmp_path, caplog, labels, told):
+    put_people(tmp_path, {"a": 3})
+    text = "".join(f"a/{row}.jpg {label}\n" for row, label in enumerate(labels))
+    with caplog.at_level("INFO", "sphereface"):
+        ListSource(put(tmp_path / "l.txt", text.encode()))
+    lines = [line.partition("l.txt: ")[2] for line in caplog.messages if "renumbered" in line]
+    assert lines == ([told] if told else [])
+
+
 @pytest.mark.parametrize("start", ["", "\n# identities: labels\n"])
 def test_a_table_of_images_in_base64_is_refused_by_its_first_line(tmp_path, start):
     """As MS-Celeb-1M comes, in one file of 100 GB: it must not be read whole."""

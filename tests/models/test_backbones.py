@@ -269,6 +269,20 @@ class OfTheBatch(nn.Module):
         return found / found.std(0) if self.scaled else found
 
 
+class InPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 4))
+
+    def forward(self, crops):
+        return crops.mul_(0.5).add_(0.3).mean((2, 3)) @ self.weight
+
+
+def test_a_network_that_changes_its_crops_is_refused():
+    with pytest.raises(UserError, match="InPlace changes the crops that it gets · .* work on a copy"):
+        check_steady(InPlace(), "x", (48, 32))
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.filterwarnings("ignore:std")
 def test_an_embedding_without_direction_alone_but_with_one_in_a_batch_is_refused(scaled):

@@ -142,6 +142,10 @@ def test_a_warm_up_of_the_teacher_beyond_the_end_is_named(config_file):
             ("train.schedule=cosine", "train.milestones=[]", "train.lr_decay=0.3"),
             ["lr_decay: got 0.3, which a run with train.schedule cosine"],
         ),
+        (("train.on_nonfinite=skip", "train.nonfinite_limit=2"), []),
+        (("train.nonfinite_limit=2",), ["nonfinite_limit: got 2, which a run with train.on_nonfinite stop"]),
+        (("loss={name: a-softmax, m: 4}", "train.lambda_start=3"), []),
+        (("loss={name: cosface}", "train.lambda_start=3"), ["lambda_start: got 3, which a run with loss cosface"]),
         ((*TEACHER, "train.teacher.losses={queue: 1}", "train.teacher.queue_size=64"), []),
         (
             (*TEACHER, "train.teacher.losses={cosine: 1}", "train.teacher.queue_size=64"),

@@ -265,6 +265,34 @@ def test_a_sink_that_fails_is_told_once_and_training_continues(config_file, sink
     assert list(metrics_of(run, "train/loss")) == ALL
 
 
+def test_a_sink_that_changes_what_it_gets_changes_nothing_for_the_others(config_file, sinks):
+    @register_sink("changing")
+    class Changing(Kept):
+        def scalars(self, step, values, images_seen):
+            values.clear()
+
+        def histogram(self, step, name, values):
+            values[:] = 7
+
+        def image(self, step, name, image):
+            image[:] = 0
+
+    seen = []
+
+    @register_sink("seeing")
+    class Seeing(Kept):
+        def histogram(self, step, name, values):
+            seen.append(values.copy())
+
+        def image(self, step, name, image):
+            seen.append(image.copy())
+
+    run = train(config_file, *SETS, "log.sinks=[changing, seeing, jsonl]")
+    assert list(metrics_of(run, "train/loss")) == ALL
+    assert seen
+    assert all(len(np.unique(values)) > 1 for values in seen)
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_a_sink_that_cannot_begin_is_told_once(tmp_path, sinks, caplog, background):
     @register_sink("broken")

@@ -20,15 +20,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from ...errors import UserError, count_of, printable, shown
-from ..identities import Labels
+from ...errors import UserError, count_of, printable
 from ..walking import is_system_file, kind_of_path, nfc
 from .apart import check_apart, log_beside, log_parts
 from .arrow import ArrowSource
@@ -40,6 +36,7 @@ from .grouping import log_single
 from .joined import JoinedSource, warn_of_spellings
 from .listing import LIST_SUFFIXES, ListSource
 from .lmdb import LmdbSource
+from .outside import checked
 from .parquet import ParquetSource
 from .records import RecordSource
 from .selection import shared_image, shared_names, with_images
@@ -77,7 +74,7 @@ def register_source(suffix: str) -> Callable[[_Open], _Open]:
     """Register a class or a function that opens the files of a suffix; see docs/extend.md.
 
     What is opened is checked: the numbers of its images, labels and names must agree, and the names
-    must be texts, each once.
+    must be texts, each once. A ``read_each`` must yield what ``read`` returns.
 
     Args:
         suffix: in lower case, such as ``".sqlite"``.
@@ -89,35 +86,10 @@ def register_source(suffix: str) -> Callable[[_Open], _Open]:
         raise UserError(f"register_source: got {suffix!r} · allowed: a suffix such as '.sqlite' that no form has yet")
 
     def add(opener: _Open) -> _Open:
-        _FILES[suffix] = lambda path: _checked(path, opener(path))
+        _FILES[suffix] = lambda path: checked(path, opener(path))
         return opener
 
     return add
-
-
-def _checked(path: Path, source: Source) -> Source:
-    labels, got = source.labels, ""
-    if not isinstance(labels, Labels):
-        got = f"labels of type {type(labels).__name__}"
-    elif len(source) != len(labels):
-        got = f"{len(source)} images with {len(labels)} labels"
-    elif not (len(source.class_names) == len(labels.counts) and labels.counts.min(initial=1) > 0):
-        got = f"{len(source.class_names)} names of identities, and labels with {np.count_nonzero(labels.counts)}"
-    elif others := [name for name in source.class_names if type(name) is not str]:  # nor numpy's str_
-        got = f"a name of type {type(others[0]).__name__} in class_names, {shown(str(others[0]))}"
-    elif len(set(source.class_names)) < len(source.class_names):
-        got = f"several identities named {shown(Counter(source.class_names).most_common(1)[0][0])}"
-    elif missing := [
-        key for key in ("named", "mapped") if not isinstance(getattr(source, key, None), (bool, np.bool_))
-    ]:
-        got = f"no {missing[0]} that is True or False"
-    if got:
-        raise UserError(
-            f"{path}: its source, a plugin, has {got} · allowed: images in the order of their identities, one text for "
-            "each identity, no two the same, labels = Labels.of_counts(images of each identity), and named and mapped, "
-            "True or False · see docs/extend.md"
-        )
-    return source
 
 
 def open_source(

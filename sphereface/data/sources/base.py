@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import printable
+from ...errors import UserError, count_of, first_line, printable
 from ..identities import Labels
 from ..images import JPEG_END
 
@@ -59,16 +59,46 @@ class Source(Protocol):
 
 Encoded = bytes | OSError
 """The bytes of an image, or the error if it cannot be read."""
+EACH_ALLOWED = (
+    "allowed: for each index, in the given order, the image that read returns, or its OSError; also for an index that "
+    "is there twice · see docs/extend.md, or delete read_each"
+)
+_PACKAGE = f"{__name__.partition('.')[0]}."
+_NONE = object()
 
 
 def read_each(source: Source, indices: Sequence[int]) -> Iterator[Encoded]:
     """Return an iterator over images, each read when it is requested.
 
     A source may have a method of this name, without the first argument, that costs less than
-    ``read`` for each image.
+    ``read`` for each image. That of a plugin is counted.
+
+    Raises:
+        UserError: while iterating, a plugin yields fewer or more images, or raises OSError.
     """
     own: Callable[[Sequence[int]], Iterator[Encoded]] | None = getattr(source, "read_each", None)
-    return map(partial(read_one, source), indices) if own is None else own(indices)
+    if own is None:
+        return map(partial(read_one, source), indices)
+    return own(indices) if type(source).__module__.startswith(_PACKAGE) else _counted(source, own, indices)
+
+
+def _counted(
+    source: Source, own: Callable[[Sequence[int]], Iterable[Encoded]], indices: Sequence[int]
+) -> Iterator[Encoded]:
+    place, last = f"{type(source).__name__}, a plugin: its read_each", len(indices) - 1
+    wanted = count_of(len(indices), "index", "indices")
+    try:
+        images = iter(own(indices))
+        for number in range(len(indices)):
+            try:
+                image = next(images)
+            except StopIteration:
+                raise UserError(f"{place} yields {number:,} for {wanted} · {EACH_ALLOWED}") from None
+            if number == last and next(images, _NONE) is not _NONE:  # here, since the caller may stop at the last one
+                raise UserError(f"{place} yields more than {number + 1:,} for {wanted} · {EACH_ALLOWED}")
+            yield image
+    except OSError as error:
+        raise UserError(f"{place} raises {type(error).__name__} ({first_line(error)}) · {EACH_ALLOWED}") from error
 
 
 def read_one(source: Source, index: int) -> Encoded:
@@ -152,15 +182,16 @@ def numbers_of(source: Source) -> npt.NDArray[np.int64]:
 
 
 def log_gaps(values: npt.NDArray[np.int64], name: str) -> None:
-    """Log gaps between labels, which are closed.
+    """Log gaps between labels and before the first one, which are closed.
 
     Args:
         values: (C,) labels, ascending, none negative.
         name: of the file with these labels.
     """
     if values[-1] != len(values) - 1:
-        rest = (name, values[0], values[-1], len(values))
-        log.info("data: %s: labels from %d to %d have gaps: its %d identities are renumbered", *rest)
+        how = "have gaps" if values[-1] - values[0] != len(values) - 1 else f"begin at {values[0]}, not at 0"
+        rest = (name, values[0], values[-1], how, len(values))
+        log.info("data: %s: labels from %d to %d %s: its %d identities are renumbered from 0", *rest)
 
 
 def smallest_index(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.unsignedinteger]:

@@ -90,10 +90,13 @@ class ListSource(FileSource):
     def _check_some(self) -> None:
         sample = np.unique(np.linspace(0, len(self) - 1, _SAMPLED).astype(int)).tolist()
         if not any(os.path.isfile(self.root / self._paths[index]) for index in sample):  # noqa: PTH113 -- never raises
+            remedy = "move the list there, or set another folder with data.root (--root)"
+            with_slashes = [str(self.root / self._paths[index].replace("\\", "/")) for index in sample]
+            if any(map(os.path.isfile, with_slashes)):
+                remedy = "replace each \\ in its paths by /: files of these names exist"
             raise UserError(
                 f"{self.path}: none of {len(sample)} sampled images exists, the first: "
-                f"{self.name(sample[0])[:_LONGEST_QUOTE]} · allowed: paths relative to the list's folder · "
-                "move the list there, or set another folder with data.root (--root)"
+                f"{self.name(sample[0])[:_LONGEST_QUOTE]} · allowed: paths relative to the list's folder · {remedy}"
             )
 
 

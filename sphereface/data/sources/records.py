@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import UserError, shown
+from ...errors import UserError, count_of, shown
 from ...files import regular_file
 from ..disk_reads import DISK
 from ..identities import Labels, NumberNames
 from ..index_file import Arrays, Index, Stamp, indexed
 from ..mapped import MappedFile
 from ..record_index import check_end, check_no_gaps, find_records, read_index, rising
-from ..record_labels import Records
+from ..record_labels import Contrary, Records
 from ..record_names import read_names
 from ..recordio import EXACT_IN_FLOAT, read_content, read_heads, read_image
 from .base import Encoded, Labelled, grouped, log_gaps, smallest_index
@@ -75,6 +75,7 @@ class RecordSource(Labelled):
                 "again with labels from 0 on",
                 *(self.path, np.count_nonzero(values >= EXACT_IN_FLOAT), len(values), f"{EXACT_IN_FLOAT:,}"),
             )
+        self._log_contrary()
         names = read_names(self.path, int(values[-1]) + 1)
         self.named = names is not None
         self.class_names = [names[value] for value in values.tolist()] if names else NumberNames(values)
@@ -152,7 +153,8 @@ class RecordSource(Labelled):
         label.
         """
         keys, offsets = self.index()
-        images, given = Records(self._file.view(), str(self.path), keys, offsets).images()
+        records = Records(self._file.view(), str(self.path), keys, offsets)
+        images, given = records.images()
         if len(images) == 0:
             raise UserError(f"{self.path}: got no images · allowed: a .rec of labelled images")
         if (given[1:] < given[:-1]).any():  # images are in the order of their keys
@@ -161,17 +163,33 @@ class RecordSource(Labelled):
         labels, values = grouped(given)
         rows = _slice_if_consecutive(images)
         places, numbers = offsets[rows], smallest_index(keys[rows])
-        return {"offsets": places, "keys": numbers, "firsts": labels.firsts, "values": values}
+        arrays = {"offsets": places, "keys": numbers, "firsts": labels.firsts, "values": values}
+        return arrays if records.contrary is None else {**arrays, "contrary": np.array(records.contrary)}
 
     def _problem(self, arrays: Arrays) -> str:
         """Describe the fault of an index: impossible numbers, or a sample with other labels."""
         offsets, keys, firsts, values = (arrays[name] for name in ("offsets", "keys", "firsts", "values"))
         whole = len(firsts) == len(values) + 1 > 1 and firsts[0] == 0 and len(offsets) == len(keys) == firsts[-1]
+        whole = whole and len(arrays.get("contrary", Contrary._fields)) == len(Contrary._fields)
         if not (whole and (firsts[1:] > firsts[:-1]).all() and values[0] >= 0 and (values[1:] > values[:-1]).all()):
             return "its numbers are impossible"
         rows = _spread(len(offsets))
         heads = read_heads(self._file.view(), offsets[rows], str(self.path))
         return "" if (heads.label == values[Labels(firsts)[rows]]).all() else "records have other labels"
+
+    def _log_contrary(self) -> None:
+        """Warn of identity records whose images have several labels, as of labels that slipped."""
+        found = self._index.arrays.get("contrary")
+        if found is None:
+            return
+        contrary = Contrary(*found.tolist())
+        log.warning(
+            "data: %s: images have several labels in %d of %s, such as record %d with the label %d and record %d "
+            "with %d: the labels of the images count · if these slipped, images have the label of another person: "
+            "pack the images again",
+            *(self.path, contrary.several, count_of(contrary.total, "identity record", "identity records")),
+            *contrary[2:],
+        )
 
     def _compare_property(self, highest: int) -> None:
         """Compare the number of identities in ``property``; a difference means a partial copy."""
