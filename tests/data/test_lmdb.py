@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import struct
 
 import lmdb
@@ -100,6 +101,28 @@ def test_other_layouts_are_refused(tmp_path, values, message):
     with pytest.raises(UserError, match=message) as caught:
         open_path(write_lmdb(tmp_path / "f.lmdb", values.items()))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (range(40), "its 40 images may be a part of a set: it has no __len__, which its writer puts last · make sure"),
+        ([*range(10), *range(25, 40)], "its 25 images .* last, and 15 of the keys from 0 to 39 are missing · make"),
+        (["a", "b"], "its 2 images may be .* puts last · make sure"),
+        (["9" * 5000, "1"], "its 2 images may be .* last, and 1 of the keys from 0 to 1 are missing · make"),
+    ],
+)
+def test_a_file_of_a_writer_that_was_killed_is_told(tmp_path, caplog, keys, told):
+    """It commits some images at a time, and the number of all at its end."""
+    images = {f"{key}"[:500].encode(): msgpack.dumps((b"image", row % 3)) for row, key in enumerate(keys)}
+    source = open_path(write_lmdb(tmp_path / "killed.lmdb", images.items()))
+    assert len(source) == len(images)
+    (line,) = [line for line in caplog.messages if "__len__" in line]
+    assert re.search(rf"^data: {tmp_path}/killed\.lmdb: {told}", line)
+    caplog.clear()
+    images[b"__len__"] = msgpack.dumps(len(images))
+    open_path(write_lmdb(tmp_path / "whole.lmdb", images.items()))
+    assert not any("__len__" in line for line in caplog.messages)
 
 
 def test_several_databases_are_refused(tmp_path):

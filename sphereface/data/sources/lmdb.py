@@ -8,20 +8,25 @@ with the MessagePack of ``[encoded image, label]``, and ``__len__``, ``__keys__`
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import UserError, count_of, shown
+from ...errors import UserError, count_of, printable, shown
 from ..lmdb_entries import Entry, lmdb_entries
 from ..mapped import MappedFile
 from ..recordio import Buffer
 from .grouping import by_label, checked_label
 from .spans import SpanSource
 
+log = logging.getLogger(__name__)
+
 _DATA = "data.mdb"
 _KEPT_FOR_ITSELF = b"__"
 _LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 """MessagePack's types of bytes, and of strings, which older writers use → width of the length."""
 _MOST_ITEMS = 16
+_LONGEST_NUMBER = 9  # digits of a key
 
 
 class LmdbSource(SpanSource):
@@ -62,10 +67,24 @@ class LmdbSource(SpanSource):
             if keys:
                 say = f"{count_of(len(keys), 'image', 'images')}, but its __len__ is {announced:,}"
             raise UserError(f"{self.path}: got {say} · allowed: all images of the set · copy it again")
+        if announced is None:
+            _warn_of_no_length(self.path, keys)
         width = max(map(len, keys))
         ordered = [key.zfill(width) if key.isdecimal() else key for key in keys]
         grouped = by_label(ordered, labels, str(self.path), "a label")
         super().__init__([self.path], [0] * len(keys), starts, sizes, keys.__getitem__, grouped)
+
+
+def _warn_of_no_length(path: Path, keys: Sequence[str]) -> None:
+    """Warn that nothing tells whether the file is whole: writers put ``__len__`` last."""
+    numbers = {int(key) for key in keys if key.isdecimal() and len(key) <= _LONGEST_NUMBER}
+    absent = max(numbers, default=-1) + 1 - len(numbers)
+    gaps = f", and {absent:,} of the keys from 0 to {max(numbers):,} are missing" if absent and numbers else ""
+    log.warning(
+        "data: %s: its %s may be a part of a set: it has no __len__, which its writer puts last%s · make sure that the "
+        "writer was not stopped and that the copy is whole",
+        *(printable(str(path)), count_of(len(keys), "image", "images"), gaps),
+    )
 
 
 def _image(buffer: Buffer, entry: Entry, path: Path) -> tuple[int, int, int]:
