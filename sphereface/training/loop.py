@@ -208,9 +208,13 @@ class Loop:
         if saved is not None:
             self.last_saved, self.saved_at = saved, step
         elif last:
-            raise UserError(f"{reason} · make room, then resume with --resume {run.path}")
+            again = (
+                "start a new run: nothing was saved" if self.last_saved is None else f"resume with --resume {run.path}"
+            )
+            raise UserError(f"{reason} · make room, then {again}")
         else:
-            log.error("%s · training continues and tries again; the last checkpoint is kept", reason)
+            kept = "nothing is saved yet" if self.last_saved is None else "the last checkpoint is kept"
+            log.error("%s · training continues and tries again; %s", reason, kept)
 
     def _evaluate(self, *, last: bool) -> None:
         """Evaluate every set, and save best.pt if the selecting set has a new best figure.

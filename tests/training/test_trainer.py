@@ -174,19 +174,29 @@ def test_a_full_disk_does_not_end_the_run(config_file, monkeypatch, caplog):
     run = train(config_file)
     assert calls == [4, 6, 8, 12, 12]
     assert "step 4: the checkpoint could not be written" in caplog.text
+    assert "tries again; nothing is saved yet" in caplog.text
     assert load_checkpoint(run / "last.pt")["meta"]["step"] == 12
     assert load_checkpoint(run / "best.pt")["meta"]["best_step"] == 12
 
 
-def test_a_full_disk_at_the_end_says_how_to_go_on(config_file, monkeypatch):
+@pytest.mark.parametrize(
+    ("first", "advice"), [(0, "start a new run: nothing was saved"), (8, "resume with --resume .*/runs/tiny/")]
+)
+def test_a_full_disk_at_the_end_says_how_to_go_on(config_file, monkeypatch, caplog, first, advice):
+    """The printed way works: a run without a checkpoint cannot be resumed."""
+    save = RunFolder.save
+
     def full(self, *args, **kwargs):
-        raise OSError(28, "No space left on device")
+        if kwargs["step"] > first:
+            raise OSError(28, "No space left on device")
+        return save(self, *args, **kwargs)
 
     monkeypatch.setattr(RunFolder, "save", full)
     with pytest.raises(
-        UserError, match="could not be written .*No space left on device · .* · make room, then resume with"
+        UserError, match=f"could not be written .*No space left on device · .* · make room, then {advice}"
     ):
         train(config_file)
+    assert "the last checkpoint is kept" not in caplog.text or first
 
 
 def test_what_ends_a_run_is_written_down(config_file, tmp_path):
