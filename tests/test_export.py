@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -87,6 +88,10 @@ def test_eight_bits_are_near(onnx_file, crops, wanted):
     assert off(found, wanted) > 1e-4  # it is another network
 
 
+def with_8_bit_copy(checkpoint: Path, output: Path, crops: Path) -> list[str]:
+    return ["export", str(checkpoint), "--format", "onnx", "--output", str(output), "--int8", str(crops)]
+
+
 @pytest.mark.parametrize("median", [0.951, 0.949])
 def test_a_damaged_8_bit_copy_is_a_warning(checkpoint, tmp_path, monkeypatch, caplog, capsys, median):
     needs("onnx", "onnxscript", "onnxruntime")
@@ -98,16 +103,7 @@ def test_a_damaged_8_bit_copy_is_a_warning(checkpoint, tmp_path, monkeypatch, ca
         lambda _, source, to, __: (to.write_bytes(source.read_bytes()), cosines)[1],
     )
     output = tmp_path / "face.onnx"
-    command = [
-        "export",
-        str(checkpoint),
-        "--format",
-        "onnx",
-        "--output",
-        str(output),
-        "--int8",
-        str(tmp_path / "crops"),
-    ]
+    command = with_8_bit_copy(checkpoint, output, tmp_path / "crops")
     assert main(command) == 0
     text = f"cosine with PyTorch on these: smallest 0.321, median {median:.3f} · evaluate it before you use it\n"
     assert text in capsys.readouterr().out
@@ -485,16 +481,7 @@ def test_an_8_bit_copy_that_fails_leaves_all_earlier_files(checkpoint, tmp_path,
     needs("onnx", "onnxscript", "onnxruntime")
     write_image(tmp_path / "crops" / "a.png", noise(0))
     output = tmp_path / "face.onnx"
-    command = [
-        "export",
-        str(checkpoint),
-        "--format",
-        "onnx",
-        "--output",
-        str(output),
-        "--int8",
-        str(tmp_path / "crops"),
-    ]
+    command = with_8_bit_copy(checkpoint, output, tmp_path / "crops")
     assert main(command) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.glob("face*")}
     assert before.keys() == {"face.onnx", "face-int8.onnx", "face.onnx.md"}
