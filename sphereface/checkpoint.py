@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from .archives import DAMAGED, costly_pickle, damaged_entry
 from .checkpoint_meta import checked_meta
 from .checkpoint_meta import origin_of as origin_of
 from .checkpoint_meta import teacher_of as teacher_of
@@ -31,16 +32,7 @@ from .checkpoint_meta import trained_people as trained_people
 from .checkpoint_meta import training_data as training_data
 from .errors import UserError, first_line, shown, shown_key
 from .file_kinds import TORCHSCRIPT, kind_of
-from .files import (
-    DAMAGED,
-    costly_pickle,
-    damaged_entry,
-    flush_folder,
-    regular_file,
-    sha256_of,
-    sha256_of_open,
-    write_whole,
-)
+from .files import flush_folder, regular_file, sha256_of, sha256_of_open, write_whole
 from .small_files import mode_of, read_json
 
 FORMAT = 1

@@ -6,7 +6,8 @@ import codecs
 import zipfile
 from pathlib import Path
 
-from .files import DAMAGED, regular_file
+from .archives import DAMAGED
+from .files import regular_file
 
 _START = 512  # bytes
 _WEIGHTS = "the binary .caffemodel, a .pth or .safetensors"

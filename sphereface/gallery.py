@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .archives import DAMAGED
 from .errors import UserError, count_of, printable, shown_key
 from .evaluation.embeddings import joined_unit_rows
 from .evaluation.gallery_folder import FolderPaths, FolderRows, is_gallery_folder, read_gallery_folder, read_list
 from .evaluation.gallery_shard import FORMAT, path_of
 from .evaluation.mapped_array import map_arrays
 from .evaluation.table_file import NotATable, as_float32, read_table
-from .files import DAMAGED
 
 log = logging.getLogger(__name__)
 

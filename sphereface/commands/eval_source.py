@@ -7,10 +7,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+from ..archives import DAMAGED
 from ..errors import UserError
 from ..evaluation.embedding_table import EmbeddingTable
 from ..evaluation.source import Source
-from ..files import DAMAGED
 from ..onnx_input import OnnxOptions
 from ..weights import output_place
 from .input_options import parse_numbers, parse_size

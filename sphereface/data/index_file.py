@@ -22,8 +22,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ..archives import DAMAGED
 from ..errors import UserError, first_line
-from ..files import DAMAGED, locked_in_turn, write_whole
+from ..files import locked_in_turn, write_whole
 from .mapped import MappedFile
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..archives import DAMAGED
 from ..data.images import EncodedImage, read_encoded
 from ..errors import UserError, first_line
-from ..files import DAMAGED, write_whole
+from ..files import write_whole
 from ..models import Backbone, load_model
 from ..plugins import code_of
 from .copies import content_of

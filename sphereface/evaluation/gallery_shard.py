@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..archives import DAMAGED
 from ..errors import UserError, first_line, refusing
-from ..files import DAMAGED, write_whole
+from ..files import write_whole
 from ..options import option
 from .mapped_array import map_array, map_arrays
 

@@ -14,7 +14,8 @@ from typing import IO, Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..files import check_directory, regular_file
+from ..archives import check_directory
+from ..files import regular_file
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # zip format; the last two are the lengths of name and extra field
 _BLOCK = 1 << 20

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..archives import DAMAGED
 from ..errors import UserError, first_line, refusing
-from ..files import DAMAGED, moment, regular_file, sha256_of
+from ..files import moment, regular_file, sha256_of
 from .embeddings import LARGEST, oversized_rows
 from .gallery_folder import read_folder_as_table
 from .images import row_name

@@ -15,6 +15,9 @@ _SHORTEST = 500  # steps over which the loss must fall
 _WINDOWS = 6  # least number, to judge whether the loss falls
 _FALL = 0.005  # least fall of the loss, as a share, from the first half of the windows to the second
 _BAND = 0.03  # distance from ln C, as a share
+_LOW_RATE = {"adamw": 1e-5}  # of train.lr; with a lower one nothing may be learned either
+_LOW_RATE_OF_OTHERS = 1e-4
+_MARGINS = ("m", "m1", "m2", "m3", "l_m", "u_m")
 
 
 class _Window(NamedTuple):
@@ -123,9 +126,13 @@ def collapse_watch(config: Config, num_classes: int, largest_share: float, total
         total_steps: length of the run.
     """
     seen = max(num_classes * config.loss.sample_rate, 1.0)  # classes that take part in a step
-    remedies = ["a lower train.lr", "a longer train.warmup_steps", "a larger train.batch_size", "model.norm batch"]
+    low = config.train.lr < _LOW_RATE.get(config.train.optimizer, _LOW_RATE_OF_OTHERS)
+    remedies = [f"a higher train.lr ({config.train.lr:g} is unusually low)" if low else "a lower train.lr"]
+    remedies += ["a longer train.warmup_steps", "a larger train.batch_size", "model.norm batch"]
     remedies += ["a larger loss.lambda_min"] * hasattr(config.loss, "lambda_min")
-    remedies += ["a smaller loss.s"] * hasattr(config.loss, "s") + ["a smaller loss.m first (train.stages)"]
+    remedies += ["a smaller loss.s"] * hasattr(config.loss, "s")
+    margins = [f"loss.{name}" for name in _MARGINS if hasattr(config.loss, name)]
+    remedies += [f"a smaller {' or '.join(margins)} first (train.stages)"] if margins else []
     return CollapseWatch(
         max(2, round(seen)),
         chance=max(1.0 / seen, largest_share),

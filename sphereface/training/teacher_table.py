@@ -18,13 +18,14 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from ..archives import DAMAGED
 from ..data.crops import CropBatches, unusable_sample
 from ..data.images import BadImage
 from ..data.sources import Source
 from ..errors import UserError, first_line, listed
 from ..evaluation.embed import embed_batch
 from ..evaluation.embedder import Embedder
-from ..files import DAMAGED, locked_in_turn, temporary_name, write_whole
+from ..files import locked_in_turn, temporary_name, write_whole
 from .distributed import World
 
 log = logging.getLogger(__name__)

@@ -95,7 +95,7 @@ class Watch:
         self._folder = folder
         self._share = share
         self._bad = BadImages(num_images, config.data.max_bad_share)
-        self._images_tried = 0
+        self._images_tried, self._first_step = 0, progress.step
         self._window: list[StepResult] = []
         self._seconds = progress.seconds  # at the start of the window
         self._doing = doing
@@ -217,7 +217,8 @@ class Watch:
             log.warning("%s", warning)
 
     def _log_position(self) -> None:
-        waiting = "waiting for the first step" if self._images_tried == 0 and self._share() < 1.0 else ""
+        waits = self._progress.step == self._first_step and self._images_tried == 0 and self._share() < 1.0
+        waiting = "waiting for the first step" if waits else ""
         self._log_progress(self._doing() or waiting)
 
     def _log_progress(self, more: str) -> None:

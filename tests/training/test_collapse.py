@@ -122,6 +122,25 @@ def test_a_run_has_its_own_watch(config_file, name):
     (text,) = warnings(watch, constant(30.0, 1 / (1000 * rate), until=4000))
     assert text.startswith("step 1620: ")  # 207, and 1,400, a twentieth of the run
     assert ("loss.lambda_min" in text) == hasattr(config.loss, "lambda_min")
+    several = {"combined": "loss.m1 or loss.m2 or loss.m3", "magface": "loss.l_m or loss.u_m"}
+    margins = "" if name in ("softmax", "modified-softmax") else several.get(name, "loss.m")
+    assert (f"a smaller {margins} first (train.stages)" in text) == bool(margins)
+    assert ("loss.m" in text) == (margins not in ("", "loss.l_m or loss.u_m"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "remedy"),
+    [
+        ("sgd", 0.1, "a lower train.lr,"),
+        ("sgd", 1e-6, "a higher train.lr (1e-06 is unusually low),"),
+        ("adamw", 5e-5, "a lower train.lr,"),
+        ("adamw", 1e-6, "a higher train.lr (1e-06 is unusually low),"),
+    ],
+)
+def test_a_far_too_low_rate_is_not_to_be_lowered(config_file, optimizer, rate, remedy):
+    watch = collapse_watch(load(config_file, f"train.optimizer={optimizer}", f"train.lr={rate}"), 1000, 0.001, 2000)
+    (text,) = warnings(watch, constant(30.0, 0.001, until=4000))
+    assert f"usual remedies: {remedy}" in text
 
 
 def said_in_a_run(monkeypatch, caplog, config_file, *overrides: str) -> str:

@@ -127,7 +127,11 @@ def test_a_start_that_takes_long_is_told(config_file, tmp_path, monkeypatch):
     follower = watch.Watch(trainer.config, tmp_path, trainer.progress, trainer.share, num_images=35, num_classes=5)
     with follower:
         follower._log_position()
-    assert said == ["step 0 · 0.0 % · waiting for the first step"]
+        trainer.progress.step += 1  # the step is done, but not recorded yet
+        follower._log_position()
+    assert said[0] == "step 0 · 0.0 % · waiting for the first step"
+    assert said[1].startswith("step 1 · ")
+    assert "waiting" not in said[1]
 
 
 def test_a_long_evaluation_says_how_far_it_is(config_file, monkeypatch):

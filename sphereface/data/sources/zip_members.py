@@ -9,8 +9,8 @@ import struct
 import zipfile
 from pathlib import Path
 
+from ...archives import DAMAGED, check_directory
 from ...errors import UserError, first_line, printable, shown
-from ...files import DAMAGED, check_directory
 from ..mapped import MappedFile
 from ..walking import is_image
 from .members import member_name

@@ -17,10 +17,11 @@ import torch
 import yaml
 from torch import Tensor
 
+from ...archives import BYTEARRAY, DAMAGED, costly_pickle, damaged_entry
 from ...checkpoint import NUMBERS, BadCheckpoint
 from ...errors import first_line, shown, shown_key
 from ...file_kinds import SAFETENSORS, kind_of
-from ...files import BYTEARRAY, DAMAGED, costly_pickle, damaged_entry, regular_file
+from ...files import regular_file
 from ..caffemodel import read_caffemodel
 from .plain_pickles import STAND_INS
 
