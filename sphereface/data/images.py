@@ -17,6 +17,7 @@ from ..files import read_plain
 from .heic import HEIC_IS_READ, HEIC_SUFFIXES, decode_heic, heic_size, is_heic
 from .image_layout import layout_fault
 from .image_size import image_size, unscaled_maximum
+from .jpeg_holes import HOLE, hole_in_scan
 from .jpeg_markers import first_image, first_scan, scan_behind_codes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"}) | (
@@ -165,19 +166,22 @@ def decode_each(read: Iterable[bytes | OSError], out: npt.NDArray[np.uint8]) -> 
     errors: dict[int, BadImage | OSError] = {}
     for row, image in enumerate(out):
         data = images[row]
+        if isinstance(data, OSError):
+            errors[row] = data.with_traceback(None)  # whose frames would hold all of these images
+            continue
         if plain[row] and _decode_plain(data, image):
             continue
         try:
-            if isinstance(data, OSError):
-                raise data
             _decode_other(data, image)
-        except (BadImage, OSError) as error:
-            errors[row] = error.with_traceback(None)  # whose frames would hold all of these images
+        except BadImage as error:
+            errors[row] = error.with_traceback(None)
     return errors
 
 
-def _decode_plain(data: bytes | OSError, out: npt.NDArray[np.uint8]) -> bool:
+def _decode_plain(data: bytes, out: npt.NDArray[np.uint8]) -> bool:
     """Decode a plain JPEG into given memory; return False if it is damaged or has another size."""
+    if HOLE in data and hole_in_scan(data):
+        return False
     try:
         return bool(simplejpeg.decode_jpeg(data, "BGR", buffer=out).shape == out.shape)
     except ValueError:
@@ -244,6 +248,8 @@ def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
     Zeros before the end marker are allowed: some cameras pad to a block with them. None: whole as
     far as its markers show, but of a kind that only OpenCV decodes.
     """
+    if HOLE in data and hole_in_scan(data):
+        raise BadImage("damaged JPEG (a hole of zeros in its pixels)")
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, colours), dtype=np.uint8)
     except ValueError as error:

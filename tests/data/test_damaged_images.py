@@ -97,6 +97,98 @@ def test_a_jpeg_that_lost_a_block_but_has_its_end_marker(name, damage):
     assert found >= 19  # now and then the rest decodes to as many blocks as are due
 
 
+SEQUENTIAL = {
+    **{name: data for name, data in JPEGS.items() if name != "progressive"},
+    "quality 95": saved("JPEG", quality=95),  # here zeros take as many bytes a block as the block did
+    "quality 30": saved("JPEG", quality=30),
+    "own codes": saved("JPEG", optimize=True),
+    "without subsampling": saved("JPEG", subsampling=0, quality=100),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENTIAL)
+@pytest.mark.parametrize("length", [64, 200, 512])
+def test_every_hole_of_zeros_in_a_sequential_jpeg_is_found(name, length):
+    for seed in range(20):
+        data = zeroed(SEQUENTIAL[name], length, seed)
+        if not data.endswith(b"\0\xff\xd9"):  # such zeros are padding
+            read(data)
+
+
+def test_a_hole_is_named_where_libjpeg_decodes_it_without_a_warning():
+    """24 zero bytes are a block, and the blocks of this image have about as many."""
+    noise = np.random.default_rng(0).normal(0, 16, (*SIZE, 1))
+    file = io.BytesIO()
+    Image.fromarray(np.clip(image(0, 0) + noise, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=75)
+    data = [zeroed(file.getvalue(), 512, seed) for seed in range(20)]
+    silent = [each for each in data if not _warned(each)]
+    assert len(silent) > 3
+    for each in silent:
+        with pytest.raises(BadImage, match=r"damaged JPEG \(a hole of zeros in its pixels\)"):
+            decode(each)
+
+
+def _warned(data: bytes) -> bool:
+    try:
+        simplejpeg.decode_jpeg(data)
+    except ValueError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
+@pytest.mark.parametrize("around", ["whole", "half"])
+def test_zeros_of_plain_images_are_no_hole(grey, options, around):
+    """With codes of their own, the pixels of one colour are zeros."""
+    pixels = np.zeros((600, 600, 3), np.uint8)
+    if around == "half":
+        pixels[:112, :96] = image(0, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert("L" if grey else "RGB").save(file, "JPEG", **options)
+    data = file.getvalue()
+    if "optimize" in options and around == "whole":
+        assert bytes(64) in data[data.rfind(b"\xff\xda") :]
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decode(data), expected)
+    decode_into(data, np.empty((600, 600, 3), np.uint8))
+
+
+def test_plain_colours_in_a_scan_of_their_own_are_no_hole():
+    """With the usual codes for colours, a block without details is the bits 0000."""
+    colour, grey = saved("JPEG", subsampling=0), saved("JPEG", "L")
+    scan = grey.find(b"\xff\xda")
+    brightness = grey[scan + 10 : -2]
+    head = colour[: colour.find(b"\xff\xda")]
+    blocks = bytes(-(-SIZE[0] // 8) * -(-SIZE[1] // 8) // 2)
+    assert len(blocks) > 64
+    scans = [(1, 0x00, brightness), (2, 0x11, blocks), (3, 0x11, blocks)]
+    data = head + b"".join(
+        b"\xff\xda\0\x08\x01" + bytes([component, tables, 0, 63, 0]) + codes for component, tables, codes in scans
+    )
+    out = decode(data + b"\xff\xd9")
+    np.testing.assert_array_equal(out, cv2.imdecode(np.frombuffer(data + b"\xff\xd9", np.uint8), cv2.IMREAD_COLOR))
+    np.testing.assert_array_equal(out[..., 0], out[..., 2])  # no colour
+    assert np.abs(out.astype(int) - decode(grey)).max() <= 1
+
+
+def test_zeros_outside_the_pixels_are_no_hole():
+    plain = saved("JPEG", quality=95)
+    expected = decode(plain)
+    profile = saved("JPEG", quality=95, icc_profile=bytes(5000))
+    assert bytes(4000) in profile
+    padded = plain[:-2] + bytes(300) + plain[-2:]
+    for data in (profile, padded, plain + bytes(4096), plain + saved("JPEG", "L") + bytes(999) + b"film"):
+        np.testing.assert_array_equal(decode(data), expected)
+        out = np.empty((*SIZE, 3), np.uint8)
+        decode_into(data, out)
+        np.testing.assert_array_equal(out, expected)
+    hole = zeroed(profile, 128, 3)
+    read(hole)
+    read(hole + b"film" + bytes(4096))
+    read(plain[:-900] + bytes(100) + plain[-800:-2] + bytes(300) + plain[-2:])
+
+
 @pytest.mark.parametrize("name", [*JPEGS, *OTHERS])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
 def test_what_is_cut_off_is_refused_in_every_format(name, share):

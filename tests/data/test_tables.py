@@ -323,6 +323,55 @@ def test_features_that_are_no_json_are_passed_over(tmp_path):
         assert open_path(path).class_names == ["0", "1", "2"]
 
 
+NO_PATHS = [
+    ("a", pa.array([{"bytes": data, "path": None} for _, data in IMAGES])),  # pandas, Dataset.from_generator
+    ("b", pa.array([{"bytes": data} for _, data in IMAGES])),
+    ("c", pa.array([{"path": None, "bytes": data} for _, data in IMAGES])),
+]
+
+
+@pytest.mark.parametrize(("name", "image"), NO_PATHS)
+def test_images_without_paths(tmp_path, name, image):
+    """Of images from memory: the type of the paths is null, or there is no such field."""
+    assert not any(pa.types.is_string(field.type) for field in image.type)
+    rows = pa.table({"image": image, "label": [NAMES[k] for k in LABELS]})
+    for path in (write_parquet(tmp_path / f"{name}.parquet", rows), write_arrow(tmp_path / f"{name}.arrow", rows)):
+        source = open_path(path)
+        assert content(source) == EXPECTED
+        assert source.name(11) == f"{path}/row 11"
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(write_parquet, "parquet"), (write_arrow, "arrow")])
+def test_files_of_one_set_with_and_without_paths(tmp_path, write, suffix):
+    texts = [NAMES[k] for k in LABELS]
+    named = pa.table({"image": pa.array([{"bytes": d, "path": p} for p, d in IMAGES], IMAGE), "label": texts})
+    write(tmp_path / "s" / f"a.{suffix}", named.slice(0, 15))
+    write(tmp_path / "s" / f"b.{suffix}", pa.table({"image": NO_PATHS[0][1], "label": texts}).slice(15))
+    assert sorted(content(open_path(tmp_path / "s"))) == sorted(EXPECTED)
+
+
+def test_a_hole_in_a_page_of_labels_is_found_by_its_checksum(tmp_path):
+    """pyarrow compares these checksums only if it is told to."""
+    labels = list(range(30)) * 10
+    rows = table_of(IMAGES * 10, labels)
+    path = write_parquet(
+        tmp_path / "t.parquet", rows, write_page_checksum=True, row_group_size=1000, use_dictionary=False,
+        compression="none",
+    )  # fmt: skip
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    (column,) = (group.column(k) for k in range(group.num_columns) if group.column(k).path_in_schema == "label")
+    whole = path.read_bytes()
+    hole = column.data_page_offset + column.total_compressed_size - 400
+    path.write_bytes(whole[:hole] + bytes(64) + whole[hole + 64 :])
+    assert pq.read_table(path)["label"].to_pylist() != labels
+    with pytest.raises(UserError, match=r"damaged \(.*CRC checksum verification failed.*\) · copy it again"):
+        open_path(path)
+    at = whole.index(IMAGES[7][1], whole.index(IMAGES[9][1], whole.index(IMAGES[8][1])))  # not in the statistics
+    path.write_bytes(whole[:at] + bytes(9) + whole[at + 9 :])
+    with pytest.raises(OSError, match="damaged Parquet"):
+        open_path(path).read(7)
+
+
 def test_files_that_are_cut_or_compressed(tmp_path):
     for write, name in ((write_parquet, "t.parquet"), (write_arrow, "t.arrow")):
         path = write(tmp_path / name, table())

@@ -384,9 +384,32 @@ def test_shards_that_are_missing(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         open_path(tmp_path)
     assert "between the first and the last file 2 numbers are missing" in caplog.text
+    assert "first file" not in caplog.text
     write_tar(tmp_path / "of" / "x-00000-of-00002.tar", FOUR)
     with pytest.raises(UserError, match=r"got 1 of the 00002 files 'x' · allowed: all files of the set"):
         open_path(tmp_path / "of")
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [
+        (("f-000005", "f-000006"), "000005"),
+        (("f-2", "f-3"), "2"),
+        (("f-002000", "f-002001"), "002000"),
+        (("f-0", "f-1"), ""),
+        (("f-001", "f-002"), ""),
+        (("f-2019", "f-2020"), ""),  # years
+        (("f-20190101", "f-20190102"), ""),
+        (("f-7",), ""),
+    ],
+)
+def test_shards_whose_first_numbers_are_missing(tmp_path, caplog, names, first):
+    for name, member in zip(names, ("a/1.jpg", "b/1.jpg"), strict=False):
+        write_tar(tmp_path / f"{name}.tar", [(member, member.encode())])
+    open_path(tmp_path)
+    told = "its first file has the number"
+    assert (f"{told} {first} · if the set begins at 0 or 1, copy the files before it" in caplog.text) == bool(first)
+    assert (told in caplog.text) == bool(first)
 
 
 def test_a_folder_of_identities_with_a_tar_beside_stays_one(tmp_path, caplog):

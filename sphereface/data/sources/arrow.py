@@ -83,7 +83,7 @@ class _Table:
         images.validate(full=True)  # a damaged offset would read outside the file
         labels.validate(full=True)
         if self.columns.nested:
-            self.paths += images.field("path").to_pylist()
+            self.paths += images.field("path").to_pylist() if self.columns.has_paths else [None] * len(images)
             missing = images.null_count or images.field("bytes").null_count
             images = images.field("bytes")
         else:

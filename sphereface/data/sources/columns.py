@@ -23,20 +23,23 @@ class Columns(NamedTuple):
 
     Attributes:
         image: the column of the images.
-        nested: whether it is ``struct<bytes, path>``, not only bytes.
+        nested: whether it is a struct with the field ``bytes``, not only bytes.
         label: the column of the labels.
         names: of the identities, by label; None if the table has none.
+        has_paths: whether the struct has a field ``path`` of texts. Its type is null where no image
+            has a path, as for images from memory.
     """
 
     image: str
     nested: bool
     label: str
     names: list[str] | None
+    has_paths: bool
 
     @property
     def paths(self) -> str | None:
         """The column of the images' paths."""
-        return f"{self.image}.path" if self.nested else None
+        return f"{self.image}.path" if self.has_paths else None
 
     @property
     def bytes(self) -> str:
@@ -95,8 +98,10 @@ def find_columns(schema: Any, place: str) -> Columns:
         )
     feature = features.get(label)
     names = feature.get("names") if isinstance(feature, dict) else None
-    nested = bool(pyarrow().types.is_struct(schema.field(image).type))
-    return Columns(image, nested, label, _checked_names(names, f"{place}, {label}"))
+    kind = schema.field(image).type
+    nested = bool(pyarrow().types.is_struct(kind))
+    has_paths = nested and any(field.name == "path" and _is_text(field.type) for field in kind)
+    return Columns(image, nested, label, _checked_names(names, f"{place}, {label}"), has_paths)
 
 
 class Table(Protocol):
@@ -136,7 +141,8 @@ def grouped_rows(tables: Sequence[Table], source: Path, form: str) -> tuple[list
         raise UserError(f"{source}: got no images · allowed: {form} files with rows")
     log_empty(source, [table.path for table in tables if not table.labels])
     columns, first = tables[0].columns, tables[0].path.name
-    if other := next((table for table in tables if table.columns != columns), None):
+    differ = (table for table in tables if table.columns._replace(has_paths=columns.has_paths) != columns)
+    if other := next(differ, None):
         raise UserError(f"{other.path}: has other columns than {first} · allowed: files of one data set")
     paths = [path for table in tables for path in table.paths]
     place = f"{source}, column {columns.label}"
@@ -201,7 +207,8 @@ def _is_image(kind: Any) -> bool:
     types = pyarrow().types
     if types.is_struct(kind):
         fields = {field.name: field.type for field in kind}
-        return "bytes" in fields and "path" in fields and _is_binary(fields["bytes"]) and _is_text(fields["path"])
+        path = fields.get("path", pyarrow().null())
+        return "bytes" in fields and _is_binary(fields["bytes"]) and (_is_text(path) or bool(types.is_null(path)))
     return _is_binary(kind)
 
 

@@ -97,7 +97,7 @@ class _Table:
         self.path = path
         MappedFile(path)  # checks that it exists and is not empty
         try:
-            with pyarrow("pyarrow.parquet").ParquetFile(path, memory_map=True) as file:
+            with _opened(path) as file:
                 self.columns = find_columns(file.schema_arrow, str(path))
                 self.counts, self.largest = _checked_groups(file.metadata, self.columns, path)
                 wanted = [self.columns.label, *([self.columns.paths] if self.columns.paths else [])]
@@ -111,6 +111,11 @@ class _Table:
             self.paths = [row and row["path"] for row in table.column(self.columns.image).to_pylist()]
         if len(self.labels) != sum(self.counts):
             raise UserError(f"{path}: contains {len(self.labels)} of {sum(self.counts)} rows · copy it again")
+
+
+def _opened(path: Path) -> Any:
+    """Open a file. Its pages are compared with their checksums when they are read, if any."""
+    return pyarrow("pyarrow.parquet").ParquetFile(path, memory_map=True, page_checksum_verification=True)
 
 
 def _checked_groups(metadata: Any, columns: Columns, path: Path) -> tuple[list[int], int]:
@@ -249,7 +254,7 @@ class _Groups:
         return sum(len(image or b"") for image in unlike.values())
 
     def _open(self, file: int) -> Any:
-        return pyarrow("pyarrow.parquet").ParquetFile(self.files.files[file].path, memory_map=True)
+        return _opened(self.files.files[file].path)
 
 
 class _Finder:

@@ -182,7 +182,7 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
     warning: files are of one set if their names differ only in numbers.
     """
     numbered: dict[tuple[str, str], dict[int, re.Match[str]]] = {}
-    numbers: list[int] = []
+    numbers: list[str] = []
     sets: dict[str, str] = {}  # name, numbers left out → as a message shows it
     for path in paths:
         if found := NUMBER_OF.fullmatch(path.name):
@@ -196,7 +196,7 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
             continue
         sets.setdefault(re.sub(r"\d+", "#", path.stem), path.name)
         if found := re.fullmatch(r".*?(\d{1,9})\.[^.\d]*", path.name):
-            numbers.append(int(found[1]))
+            numbers.append(found[1])
     for (name, count), seen in sorted(numbered.items()):
         if len(seen) != int(count[:9]):
             raise UserError(
@@ -220,5 +220,25 @@ def _check_folder(folder: Path, paths: Sequence[Path]) -> None:
             printable(str(folder)),
             shown_sets,
         )
-    if len(numbers) == len(paths) > 1 and (gap := max(numbers) - min(numbers) + 1 - len(set(numbers))) > 0:
-        log.warning("data: %s: between the first and the last file %d numbers are missing", printable(str(folder)), gap)
+    if len(numbers) == len(paths) > 1:
+        _tell_missing(printable(str(folder)), numbers)
+
+
+def _tell_missing(folder: str, texts: Sequence[str]) -> None:
+    """Warn of numbers that are missing between those of a folder, or before the first.
+
+    Args:
+        folder: for messages.
+        texts: the numbers in the names. A first number of 1000 or more counts only if it begins
+            with a zero; others are dates or sizes.
+    """
+    numbers = {int(text): text for text in texts}
+    first, last = min(numbers), max(numbers)
+    if gap := last - first + 1 - len(numbers):
+        log.warning("data: %s: between the first and the last file %d numbers are missing", folder, gap)
+    if first > 1 and (first < 1000 or numbers[first].startswith("0")):
+        log.warning(
+            "data: %s: its first file has the number %s · if the set begins at 0 or 1, copy the files before it",
+            folder,
+            numbers[first],
+        )

@@ -57,7 +57,7 @@ def parse_image(_folder: Path, path: Path) -> None:
         decode_into(data, out)
 
 
-register("image", make_images, parse_image, reads="data.images data.image_size")
+register("image", make_images, parse_image, reads="data.images data.image_size data.jpeg_holes")
 
 
 def make_heic(folder: Path) -> None:
