@@ -177,7 +177,8 @@ class Cropper:
         except SeveralFaces as error:
             return Outcome(task.name, Status.SEVERAL_FACES, str(error)), None
         except NoFace as error:
-            status, reason = (Status.NO_FACE if self.finder else Status.NO_LANDMARKS), str(error)
+            status = Status.NO_FACE if self.finder else Status.NO_LANDMARKS
+            reason = str(error).removeprefix(Status.NO_FACE.value).lstrip()
         except BadLandmarks as error:
             status, reason = Status.BAD_LANDMARKS, str(error)
         reason = f"{status.value}{reason and ': '}{reason}"

@@ -83,7 +83,7 @@ def test_failures_get_the_middle_or_other_landmarks_and_are_counted(source, tmp_
         (row,) = json.loads((folder / "align-report.json").read_text())["fallbacks"]
         assert row["file"] == FACELESS
         assert row["reason"].startswith(reason)
-        assert row["detail"].startswith("no face found: no face" if landmarks.finder else "no landmarks for this")
+        assert row["detail"].startswith("no face found: in " if landmarks.finder else "no landmarks for this")
         assert (folder / FACELESS).exists()
         assert f"\n{row['reason']}" in report.table()
         if points is not None:
