@@ -148,7 +148,7 @@ def make_kinds(folder: Path) -> None:
 
 
 register("compare-kind", make_kinds, lambda _, path: kind_of(path), reads="commands.eval_source")
-register("checkpoint", make_checkpoint, parse_checkpoint, reads="checkpoint checkpoint_place models.loading")
+register("checkpoint", make_checkpoint, parse_checkpoint, reads="archives checkpoint checkpoint_place models.loading")
 register("join", make_two, parse_join, reads="models.joining checkpoint", files="*.pt")
 register("init-from", make_start, parse_start, reads="training.starting", files="*.pt")
 register(

@@ -242,7 +242,7 @@ register(
     make_zip,
     _parse_at(),
     files="*.zip",
-    reads="data.sources.zipped data.sources.zip_lists data.sources.zip_members",
+    reads="archives data.sources.zipped data.sources.zip_lists data.sources.zip_members",
 )
 register(
     "tar",
