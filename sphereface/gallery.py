@@ -21,6 +21,7 @@ from .evaluation.embeddings import joined_unit_rows
 from .evaluation.gallery_folder import FolderPaths, FolderRows, is_gallery_folder, read_gallery_folder, read_list
 from .evaluation.gallery_shard import FORMAT, path_of
 from .evaluation.mapped_array import map_arrays
+from .evaluation.mirror_check import check_mirror
 from .evaluation.table_file import NotATable, as_float32, read_table
 
 log = logging.getLogger(__name__)
@@ -185,6 +186,8 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
             f"{path}: row {row}, {printable(gallery.paths[row])}: got an embedding of zeros, or numbers that are not "
             "finite or beyond what networks give · embed the images again"
         )
+    if mirror is not None:
+        check_mirror(path, table["names"], image, mirror, way_out="embed the images again")
     _warn_of_repeated(path, gallery)
     return gallery
 

@@ -237,3 +237,25 @@ def test_a_pickle_inside_is_not_loaded(tmp_path):
     np.savez(path, format=2, names=np.array([{"a": 1}], dtype=object), embeddings=units(1))
     with pytest.raises(UserError, match="not a gallery"):
         load_gallery(path, checkpoint_sha256="ab", settings="s")
+
+
+def test_mirror_rows_of_other_images_are_told(tmp_path, caplog):
+    """As in a gallery that numpy sorted without its array of mirror images."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(200, 16)).astype(np.float32)
+    mirror = image + rng.normal(size=image.shape).astype(np.float32) / 4
+    about = {
+        "root": "c",
+        "format": 2,
+        "checkpoint_sha256": "ab",
+        "settings": "s",
+        "names": [f"{k}" for k in range(200)],
+    }
+    for name, rows in (("right", mirror), ("wrong", mirror[rng.permutation(200)])):
+        caplog.clear()
+        np.savez(tmp_path / f"{name}.npz", embeddings=image, mirror=rows, **about)
+        load_gallery(tmp_path / f"{name}.npz", checkpoint_sha256="ab", settings="s")
+        assert ("wrong.npz: mirror: the rows are hardly nearer to their own embeddings" in caplog.text) == (
+            name == "wrong"
+        )
+        assert ("or embed the images again" in caplog.text) == (name == "wrong")

@@ -34,7 +34,7 @@ Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
 
 
-def check_mirror(path: Path, names: Sequence[str], image: Array, mirror: Array) -> None:
+def check_mirror(path: Path, names: Sequence[str], image: Array, mirror: Array, *, way_out: str = _WAY_OUT) -> None:
     """Refuse mirror rows of zeros beside an embedding, and warn of rows that are no mirror images.
 
     Rows that are not finite are left to the evaluation, which counts them. The warnings use up
@@ -44,13 +44,14 @@ def check_mirror(path: Path, names: Sequence[str], image: Array, mirror: Array) 
         path: of the table.
         names: of the N images.
         image, mirror: (N, D) float.
+        way_out: what else to do, for messages.
 
     Raises:
         UserError: one row is zero, and the other one is not.
     """
     whole, lost = undefined_rows(image), undefined_rows(mirror)
     one = np.flatnonzero(whole != lost)
-    _check_zeros(path, names, one[~undefined_rows(image[one], mirror[one])])
+    _check_zeros(path, names, one[~undefined_rows(image[one], mirror[one])], way_out)
     defined = np.flatnonzero(~whole & ~lost)
     if len(defined) < 2:
         return
@@ -59,16 +60,16 @@ def check_mirror(path: Path, names: Sequence[str], image: Array, mirror: Array) 
     text = _unflipped(image, mirror, parts)
     text = text or _shifted(names, image, mirror, parts) or _in_another_order(names, image, mirror, parts)
     if text:
-        log.warning("%s: mirror: %s, or %s", path, text, _WAY_OUT)
+        log.warning("%s: mirror: %s, or %s", path, text, way_out)
 
 
-def _check_zeros(path: Path, names: Sequence[str], wrong: Rows) -> None:
+def _check_zeros(path: Path, names: Sequence[str], wrong: Rows, way_out: str) -> None:
     """Refuse rows of which one half is zero, because a score would tell which images have both."""
     if len(wrong):
         raise UserError(
             f"{path}: {len(wrong):,} of {count_of(len(names), 'image has', 'images have')} zeros in only one of the "
             f"arrays embeddings and mirror, such as row {wrong[0]}, {printable(names[wrong[0]])} · allowed: both "
-            f"embeddings, or zeros in both arrays · embed these images again, or {_WAY_OUT}"
+            f"embeddings, or zeros in both arrays · embed these images again, or {way_out}"
         )
 
 

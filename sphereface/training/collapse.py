@@ -14,6 +14,7 @@ _PATIENCE = 200  # steps after the warm-up before the first judgement
 _SHORTEST = 500  # steps over which the loss must fall
 _WINDOWS = 6  # least number, to judge whether the loss falls
 _FALL = 0.005  # least fall of the loss, as a share, from the first half of the windows to the second
+_LITTLE = 2.0  # times chance; more right answers show that something is learned
 _BAND = 0.03  # distance from ln C, as a share
 _LOW_RATE = {"adamw": 1e-5}  # of train.lr; with a lower one nothing may be learned either
 _LOW_RATE_OF_OTHERS = 1e-4
@@ -41,6 +42,7 @@ class CollapseWatch:
             most images. None: 1/C.
         warmup_steps: of the learning rate: the loss need not fall before their end.
         length: steps over which the loss must fall.
+        patience: steps after the warm-up before the first judgement; None: 200.
         remedies: the end of a warning.
     """
 
@@ -51,11 +53,13 @@ class CollapseWatch:
         chance: float | None = None,
         warmup_steps: int = 0,
         length: int = _SHORTEST,
+        patience: int | None = None,
         remedies: str = "usual remedies: a lower train.lr, a longer train.warmup_steps, model.norm batch",
     ) -> None:
         self.level = math.log(num_classes)
         self.chance = chance or 1.0 / num_classes
-        self._first, self._length, self._remedies = warmup_steps + _PATIENCE, length, remedies
+        self._first = warmup_steps + (_PATIENCE if patience is None else patience)
+        self._length, self._remedies = length, remedies
         self._windows: deque[_Window] = deque()
         self._warned = False
 
@@ -82,10 +86,19 @@ class CollapseWatch:
         if not signs:
             return None
         self._warned = True
+        level, learned, remedies = "at chance", "nothing", self._remedies
+        if (times := self._times_chance()) > 0:
+            level, learned = f"only {times:.1f} times chance", "very little"
+            remedies = remedies.replace("a lower train.lr", "a higher or lower train.lr")
         return (
-            f"step {step}: the accuracy is at chance, and {' and '.join(signs)}: nothing is being learned · "
-            f"{self._remedies}"
+            f"step {step}: the accuracy is {level}, and {' and '.join(signs)}: {learned} is being learned · {remedies}"
         )
+
+    def _times_chance(self) -> float:
+        """Return the accuracy in multiples of chance; 0 if luck can explain it."""
+        right = sum(window.accuracy * window.images for window in self._windows)
+        lucky = self.chance * sum(window.images for window in self._windows)
+        return right / lucky if right > _LITTLE * lucky + 5 * math.sqrt(lucky) else 0.0
 
     def _alike(self) -> str | None:
         last = list(self._windows)[-_ALIKE_WINDOWS:]
@@ -138,5 +151,6 @@ def collapse_watch(config: Config, num_classes: int, largest_share: float, total
         chance=max(1.0 / seen, largest_share),
         warmup_steps=config.train.warmup_steps,
         length=max(_SHORTEST, total_steps // 20),
+        patience=min(_PATIENCE, total_steps // 2),
         remedies=f"usual remedies: {', '.join(remedies)}",
     )

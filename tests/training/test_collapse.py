@@ -143,6 +143,27 @@ def test_a_far_too_low_rate_is_not_to_be_lowered(config_file, optimizer, rate, r
     assert f"usual remedies: {remedy}" in text
 
 
+def test_a_slow_run_that_learns_is_not_said_to_learn_nothing():
+    """CosFace at s = 64 and 2,117 identities: 3 to 4 times as many right answers as by chance."""
+    windows = [(step, 30.53 - step * 2e-4, 3.4 / 2117, 0.4) for step in range(20, 2000, 20)]
+    (text,) = warnings(CollapseWatch(2117), windows, images=2560)
+    assert "the accuracy is only 3.4 times chance, and the loss has not fallen for 500 steps" in text
+    assert "very little is being learned · usual remedies: a higher or lower train.lr, " in text
+    assert "nothing" not in text
+    lucky = [(step, 30.5, 1.4 / 2117, 0.4) for step in range(20, 2000, 20)]
+    (text,) = warnings(CollapseWatch(2117), lucky, images=2560)
+    assert "nothing is being learned · usual remedies: a lower train.lr" in text
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(200, 150), (300, 200), (1000, 250)])
+def test_short_runs_have_a_shorter_patience(config_file, steps, warned):
+    """The demo has 200 steps; its log has a line for each 10."""
+    watch = collapse_watch(load(config_file, "train.warmup_steps=0"), 30, 0.04, steps)
+    windows = [(step, 20.0, 0.035, 0.998) for step in range(10, steps + 1, 10)]
+    (text,) = warnings(watch, windows, images=600)
+    assert text.startswith(f"step {warned}: the accuracy is at chance, and the embeddings are all alike")
+
+
 def said_in_a_run(monkeypatch, caplog, config_file, *overrides: str) -> str:
     """The warnings of a tiny run with ArcFace at s = 64, which is judged after 50 steps."""
     monkeypatch.setattr(collapse, "_PATIENCE", 10)
