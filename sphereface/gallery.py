@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .archives import DAMAGED
-from .errors import UserError, count_of, printable, shown_key
+from .errors import UserError, printable, shown_key
 from .evaluation.embeddings import joined_unit_rows
 from .evaluation.gallery_folder import FolderPaths, FolderRows, is_gallery_folder, read_gallery_folder, read_list
 from .evaluation.gallery_shard import FORMAT, path_of
 from .evaluation.mapped_array import map_arrays
-from .evaluation.mirror_check import check_mirror
 from .evaluation.table_file import NotATable, as_float32, read_table
+from .gallery_check import check_arrays, warn_of_repeated
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ Embeddings = npt.NDArray[np.float32]
 
 _FACE = re.compile(r"#[1-9][0-9]*\Z")  # of an image with several rows, see sphereface embed --all-faces
 _ROWS = 4096  # rows normalised at a time
-_TIE = 1e-5  # largest difference of unit vectors by rounding, if one image was embedded twice
 
 
 class RowBlocks(Protocol):
@@ -186,34 +185,9 @@ def load_gallery(path: Path, *, checkpoint_sha256: str, settings: str) -> Galler
             f"{path}: row {row}, {printable(gallery.paths[row])}: got an embedding of zeros, or numbers that are not "
             "finite or beyond what networks give · embed the images again"
         )
-    if mirror is not None:
-        check_mirror(path, table["names"], image, mirror, way_out="embed the images again")
-    _warn_of_repeated(path, gallery)
+    check_arrays(path, table["names"], image, mirror, table.get("quality"))
+    warn_of_repeated(path, gallery.paths, gallery.embeddings[:])
     return gallery
-
-
-def _warn_of_repeated(path: Path, gallery: Gallery) -> None:
-    """Warn of images that have several rows, as in two galleries joined by numpy.
-
-    Each face of an image has a name of its own, see ``--all-faces``.
-    """
-    if len(set(gallery.paths)) == len(gallery.paths):
-        return
-    first = dict[str, int]()
-    again = [row for row, name in enumerate(gallery.paths) if first.setdefault(name, row) != row]
-    rows = gallery.embeddings[:]
-    other = [row for row in again if not np.allclose(rows[row], rows[first[gallery.paths[row]]], atol=_TIE)]
-    same = len(again) - len(other)
-    text = " and ".join(
-        f"{number:,} with {which} embedding"
-        for number, which in ((same, "the same"), (len(other), "another"))
-        if number
-    )
-    log.warning(
-        "%s: %s the name of an earlier row (%s), such as %s: a search compares and shows each row · to "
-        "compare each image once, leave out these rows, or embed the images again",
-        *(path, count_of(len(again), "row has", "rows have"), text, printable(gallery.paths[again[0]])),
-    )
 
 
 def how_crops_were_made(path: Path) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -259,3 +260,37 @@ def test_mirror_rows_of_other_images_are_told(tmp_path, caplog):
             name == "wrong"
         )
         assert ("or embed the images again" in caplog.text) == (name == "wrong")
+
+
+def _rows_of_20():
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(20, 16)).astype(np.float32) * rng.uniform(0.5, 2, (20, 1)).astype(np.float32)
+    mirror = rng.normal(size=(20, 16)).astype(np.float32)  # of an untrained network: unlike their images
+    quality = np.array([np.linalg.norm([*a, *b]) for a, b in zip(image, mirror, strict=True)])
+    return {"names": np.array([f"{k}" for k in range(20)]), "embeddings": image, "mirror": mirror, "quality": quality}
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        (lambda of: {}, 0),
+        (lambda of: {key: of[key].astype(np.float16) for key in ("embeddings", "mirror")}, 0),
+        (lambda of: {key: of[key][::-1] for key in of}, 0),
+        (lambda of: {key: of[key][::-1] for key in of if key != "mirror"}, 20),
+        (lambda of: {key: of[key][::-1] for key in ("names", "quality")}, 20),
+        (lambda of: {"embeddings": of["embeddings"] / np.linalg.norm(of["embeddings"], axis=1, keepdims=True)}, 20),
+        (lambda of: {"mirror": np.roll(of["mirror"], 1, axis=0) * (np.arange(20) < 1)[:, None] + of["mirror"]}, 1),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_told(tmp_path, caplog, change, number):
+    arrays = _rows_of_20()
+    about = {"root": "c", "format": 2, "checkpoint_sha256": "ab", "settings": "s"}
+    np.savez(tmp_path / "t.npz", **{**arrays, **change(arrays)}, **about)
+    load_gallery(tmp_path / "t.npz", checkpoint_sha256="ab", settings="s")
+    told = re.search(
+        r"t\.npz: in (\d+) of 20 rows the quality is not the length of the embedding, such as", caplog.text
+    )
+    assert (told is None) == (number == 0)
+    assert (caplog.text == "") == (number == 0)
+    if told:
+        assert number - 2 <= int(told[1]) <= number  # lengths of two rows may be equal to 1 %
